@@ -7,7 +7,7 @@ use crate::{
     replay::{findings::Findings, stack::StackSettings},
 };
 
-/// All advice, and the settings with that in them which is certain.
+/// Returns all advice, and the settings changed by the advice that is certain.
 pub(super) fn all(
     findings: &Findings<'_>,
     now: &StackSettings,
@@ -32,7 +32,7 @@ pub(super) fn all(
             changed.change(change);
             match changed.check() {
                 Ok(()) => settings = changed,
-                // A server without any limit does not build before either.
+                // A server without any limit did not build before either.
                 Err(_) if settings.check().is_err() => settings = changed,
                 Err(error) => {
                     one.price = format!("{}; `build` refuses it here: {error}", one.price);

@@ -42,16 +42,16 @@ impl Findings<'_> {
         Some(self.other_circuit((now, &config), (best, &chosen)))
     }
 
-    /// The candidate that no chance opens, that notices as much as the one in force, and that does
-    /// so with the fewest calls. It differs in one setting: another rate is for when no number of
-    /// calls will do.
+    /// Returns the candidate that chance does not open, that notices as much as the current config,
+    /// and that needs the fewest calls for it. It differs in one setting. Another rate is chosen
+    /// only if no number of calls is enough.
     fn best_circuit(&self, config: &BreakerConfig, now: &Row) -> Option<&Row> {
         let usual = usual_window(self.survey, config);
         let (choice, _) = self.halves();
         let of_now = now.as_it_was.over(choice).detected;
         let rate = |one: &BreakerConfig| one.failure_rate.unwrap_or(1.0);
         let fits = self.circuits.iter().filter(|row| {
-            // One that is never judged is quiet too.
+            // A circuit that never judges is quiet too.
             circuit_of(row).is_some_and(|one| {
                 let is_one_step =
                     one.min_calls == config.min_calls || one.failure_rate == config.failure_rate;
@@ -67,7 +67,7 @@ impl Findings<'_> {
         })
     }
 
-    /// Returns whether neither the log nor the binomial distribution knows of false trips.
+    /// Returns whether neither the log nor the binomial distribution has false trips.
     fn is_quiet(&self, row: &Row) -> bool {
         let (choice, _) = self.halves();
         let seen = row.as_it_was.over(choice).false_trips;
@@ -75,7 +75,7 @@ impl Findings<'_> {
         seen == 0 && expected.is_some_and(|(_, most)| most <= QUIET)
     }
 
-    /// The false trips a week of the half that prices.
+    /// Returns the false trips a week, on the half that prices.
     fn trips(&self, row: &Row) -> String {
         let (_, price) = self.halves();
         let weeks = self.weeks(price);
@@ -132,7 +132,7 @@ impl Findings<'_> {
         let mut rows = self.timeouts.iter();
         let of_now = rows.find(|row| row.as_it_was.thresholds.timeout == Some(now))?;
         let longest = self.timeouts.last()?.as_it_was.thresholds.timeout?;
-        // Twice what the slowest of a thousand takes: the very slowest of a log is chance's.
+        // Twice the time of the slowest in a thousand: a log's very slowest are due to chance.
         let least = Duration::from_nanos(self.survey.good.quantile(0.999).saturating_mul(2));
         let mut fits = self.timeouts.iter().filter(|row| lost(row, choice) <= FEW);
         let first = fits.next()?;

@@ -1,4 +1,4 @@
-//! Advice on limits, retries and hedges.
+//! Advice on rate limits, retries and hedges.
 
 use crate::{
     observe::Advice,
@@ -76,7 +76,7 @@ impl Findings<'_> {
             words::percent(interval.0),
             words::percent(interval.1),
         );
-        // More than ten seconds' worth is no burst but a rate.
+        // More than ten seconds of calls is not a burst but a rate.
         let fits = point
             .burst
             .filter(|burst| *burst <= second.saturating_mul(10));
@@ -115,7 +115,7 @@ impl Findings<'_> {
         Some((advice, Some(Change::Burst(burst))))
     }
 
-    /// One key that takes what the others need.
+    /// Advises on one key that takes what the others need.
     pub(super) fn greedy_key(&self) -> Option<Advised> {
         let (greedy, cost) = *self.survey.keys.first()?;
         let part = cost as f64 / self.survey.cost.max(1) as f64;
@@ -130,7 +130,7 @@ impl Findings<'_> {
         let total = row.as_it_was.total();
         let of_greedy = row.as_it_was.keys.iter().find(|(key, _)| *key == greedy);
         let others = total.rejected() - of_greedy.map_or(0, |(_, count)| *count);
-        // One that the others feel as much is no help.
+        // A limit that the other keys feel as much does not help.
         if others * 50 > self.survey.calls {
             return None;
         }
@@ -152,7 +152,7 @@ impl Findings<'_> {
             ),
             ..advice("rate_limit", "keyed_by", "one limit for all".into())
         };
-        // A key is code.
+        // Keys are set in code.
         Some((advice, None))
     }
 
@@ -206,7 +206,7 @@ impl Findings<'_> {
             ),
             ..advice("hedge", "delay", "none".into())
         };
-        // A stack hedges in place of retries: that is code.
+        // A stack hedges in place of retries, which is set in code.
         Some((advice, None))
     }
 }

@@ -1,4 +1,4 @@
-//! `--assert`: what must hold of the settings in force.
+//! The assertions of `--assert` on the settings in force.
 
 use std::str::FromStr;
 
@@ -46,7 +46,8 @@ const FIGURES: [(&str, Figure); 11] = [
 impl FromStr for Assertion {
     type Err = String;
 
-    /// `FIGURE < BOUND`, also with `<=`, `>` and `>=`. Shares take a `%`, times an `s` or `ms`.
+    /// Parses `FIGURE < BOUND`, also with `<=`, `>` and `>=`. Shares have a `%`, times an `s` or
+    /// `ms`.
     fn from_str(text: &str) -> Result<Self, String> {
         let at = text.find(['<', '>']).ok_or_else(|| help(text))?;
         let (name, rest) = text.split_at(at);
@@ -86,11 +87,11 @@ fn help(text: &str) -> String {
 }
 
 impl Assertion {
-    /// Checks it for the settings in force, or the others if there are any: they are what is about
-    /// to be deployed.
+    /// Checks it for the settings in force, or for the compared ones if there are any, because
+    /// those will be deployed.
     ///
     /// # Errors
-    /// It does not hold, with the figure that there is.
+    /// It does not hold. The error has the actual figure.
     pub fn check(&self, report: &Report) -> Result<(), String> {
         let row = report.against.as_ref().unwrap_or(&report.now);
         let replayed = &row.as_it_was;

@@ -1,8 +1,8 @@
-//! The burst that rejects nobody, at each rate.
+//! The smallest burst without rejections, at each rate.
 //!
-//! A bucket without a bound on its burst rejects nothing, and how far it is behind after each call
-//! is the burst that this call would have needed. The largest of these is the answer, exactly, in
-//! one pass for all rates at once. To try bursts one after the other would need a pass for each.
+//! A bucket without a limit on its burst rejects nothing. How far it is behind after each call is
+//! the burst that this call would have needed. The largest of these is the exact answer, in one
+//! pass for all rates at once. Trying bursts one after the other would need a pass for each.
 
 use std::io;
 
@@ -12,21 +12,21 @@ use crate::{
     statistics::whole,
 };
 
-/// The burst that rejects nobody at a rate.
+/// The smallest burst that rejects no call at a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BurstPoint {
     /// The rate.
     pub rate: Rate,
-    /// The burst. `None` if no burst that a bucket can have would do.
+    /// The burst. `None` if no burst that a bucket can have is enough.
     pub burst: Option<u32>,
-    /// The burst if all calls of which only the second is known came at its beginning. The same as
-    /// `burst` for a log that tells more.
+    /// The burst if all calls with a time of whole seconds came at the start of theirs. Equal to
+    /// `burst` for a log with finer times.
     pub at_most: Option<u32>,
 }
 
-/// The bursts that reject nobody, exactly, of each rate. One of a rate that no bucket can have is
-/// left out.
+/// Returns the exact smallest bursts that reject no call, for each rate. A rate that no bucket can
+/// have is left out.
 ///
 /// ```
 /// use tower_keep::{algorithm::Rate, replay::{Call, Calls, burst_curve}};
@@ -40,7 +40,7 @@ pub struct BurstPoint {
 /// ```
 ///
 /// # Errors
-/// Those of temporary files.
+/// Temporary files fail.
 pub fn burst_curve(calls: &Calls, rates: &[Rate]) -> io::Result<Vec<BurstPoint>> {
     let mut backlogs: Vec<_> = rates
         .iter()
@@ -52,7 +52,7 @@ pub fn burst_curve(calls: &Calls, rates: &[Rate]) -> io::Result<Vec<BurstPoint>>
         let now = (call.start - first).saturating_add(SECOND);
         for backlog in &mut backlogs {
             backlog.exact.take(call.cost, now);
-            // Not before the first, however coarse.
+            // Not before the first call, even with a coarse time.
             let early = if call.is_coarse && call.end != End::Cancelled {
                 call.start - call.start % SECOND
             } else {
@@ -74,8 +74,8 @@ pub fn burst_curve(calls: &Calls, rates: &[Rate]) -> io::Result<Vec<BurstPoint>>
         .collect())
 }
 
-/// Rates worth a look: from a little above the mean of the active time to the busiest second,
-/// rounded up to two digits.
+/// Returns rates of interest: from a little above the mean of the active time to the busiest
+/// second, rounded up to two digits.
 pub(super) fn rates_for(survey: &Survey, steps: u32) -> Vec<Rate> {
     let mean = survey.cost as f64 / survey.active().as_secs_f64();
     let low = (mean * 1.05).max(1e-3);
@@ -88,7 +88,7 @@ pub(super) fn rates_for(survey: &Survey, steps: u32) -> Vec<Rate> {
     rates
 }
 
-/// The next rate above of two digits.
+/// Returns the next higher rate with two digits.
 pub(super) fn rate_of(per_second: f64) -> Rate {
     for (seconds, at_least) in [
         (1u32, 1.0),
@@ -112,7 +112,7 @@ struct Backlog {
     early: Unbounded,
 }
 
-/// A bucket with the largest burst that there is.
+/// A bucket with the largest possible burst.
 struct Unbounded {
     bucket: TokenBucket,
     most: u32,
@@ -131,7 +131,7 @@ impl Backlog {
 
 impl Unbounded {
     fn new(rate: Rate) -> Option<Self> {
-        // A burst takes less than a year to refill.
+        // A burst must refill within a year.
         let yearly = u128::from(rate.count()) * 360 * 86_400 * u128::from(SECOND);
         let largest = yearly.checked_div(rate.per().as_nanos())?;
         let burst = u32::try_from(largest)

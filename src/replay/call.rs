@@ -10,13 +10,13 @@ pub struct Call {
     pub duration: u64,
     /// The way in which it ended.
     pub end: End,
-    /// The units that it cost, 1 where nobody says.
+    /// The units that it cost, 1 if unknown.
     pub cost: u32,
-    /// A hash of its key, such as a client's address, or 0 without one.
+    /// A hash of its key, such as a client's address, or 0 without a key.
     pub key: u64,
-    /// A hash of the host that it went to, or 0 without one.
+    /// A hash of the host that it went to, or 0 without a host.
     pub host: u32,
-    /// If true, the log told the second alone. The start lies somewhere within it.
+    /// If true, the log has only the second. The start lies somewhere within it.
     pub is_coarse: bool,
 }
 
@@ -24,11 +24,11 @@ pub struct Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum End {
-    /// A good answer.
+    /// A success.
     Success,
     /// A failure.
     Failure,
-    /// The upstream said "too much" (429).
+    /// The upstream was overloaded (429).
     Overload,
     /// The caller left before the answer.
     Cancelled,
@@ -37,7 +37,7 @@ pub enum End {
 }
 
 impl Call {
-    /// A good call of cost 1 without a key.
+    /// Makes a successful call of cost 1 without a key.
     #[must_use]
     pub fn new(start: u64, duration: u64) -> Self {
         Self {
@@ -51,25 +51,25 @@ impl Call {
         }
     }
 
-    /// The end in nanoseconds since 1970.
+    /// Returns the end, in nanoseconds since 1970.
     #[must_use]
     pub fn ended(&self) -> u64 {
         self.start.saturating_add(self.duration)
     }
 
-    /// Returns whether the upstream answered it badly.
+    /// Returns whether the upstream answered with a failure or an overload.
     #[must_use]
     pub fn is_bad(&self) -> bool {
         matches!(self.end, End::Failure | End::Overload)
     }
 
-    /// Returns whether the upstream answered it well.
+    /// Returns whether the upstream answered with a success.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.end == End::Success
     }
 
-    /// The call in a [recording](crate::replay::Recorder).
+    /// Returns the call as a [recording](crate::replay::Recorder) stores it.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; SIZE] {
         let flags = u64::from(self.end.code()) << 48 | u64::from(self.is_coarse) << 52;
@@ -82,7 +82,7 @@ impl Call {
         into_bytes(words)
     }
 
-    /// Reads a call, or `None` if the bytes are none.
+    /// Reads a call, or `None` if the bytes are not a call.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; SIZE]) -> Option<Self> {
         let [start, timing, key, rest] = words_of(bytes);
@@ -111,7 +111,7 @@ impl End {
         Self::Rejected,
     ];
 
-    /// Its name in tables.
+    /// Returns its name in tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -140,7 +140,7 @@ impl End {
     }
 }
 
-/// The mark of so many calls that the ring had no room for, at a moment.
+/// Returns the mark for calls that the ring had no room for, with their number and the time.
 pub(super) fn lost_mark(count: u64, at: u64) -> [u8; SIZE] {
     into_bytes([at, LOST << 48, count, 0])
 }
@@ -172,7 +172,7 @@ fn half(word: u64) -> u32 {
     word as u32
 }
 
-/// A hash of half the size. 0 stays 0, and nothing else becomes it.
+/// Returns a hash of half the size. 0 stays 0, and no other value becomes 0.
 pub(super) fn folded(hash: u64) -> u32 {
     let half = u32::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or(1);
     if hash == 0 { 0 } else { half.max(1) }

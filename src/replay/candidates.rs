@@ -1,4 +1,4 @@
-//! The thresholds that are worth a try, from what is in the log.
+//! The thresholds worth trying, derived from the log.
 
 use crate::{
     algorithm::{BreakerConfig, Rate},
@@ -38,7 +38,7 @@ pub(super) fn rate_candidates(
             found.push((name, Thresholds::rate(point.rate, burst)));
         }
     }
-    // For each key, what all but the first few need.
+    // A limit for each key that all but the greediest keys stay below.
     if let (Some(limit), true) = (rate_of_a_key(survey), survey.keys.len() > 1) {
         let burst = crate::rate_limit::one_second_of(limit)
             .saturating_mul(2)
@@ -143,5 +143,5 @@ pub(super) fn retry_candidates(now: &Thresholds) -> Candidates {
     named.collect()
 }
 
-/// Rates on the curve.
+/// The number of rates on the curve.
 pub(super) const STEPS: u32 = 8;

@@ -1,10 +1,9 @@
 //! Circuits that open by chance alone, and how often.
 //!
-//! A call that fails opens the circuit if enough others of its window failed as well. The expected
-//! number of those calls is an upper bound of the trips, whatever the dependence between windows.
-//! Windows that do not overlap are independent, and the expected number of those that reach the
-//! threshold is a lower one, as long as trips are rare. The sizes of the windows are those that the
-//! log had.
+//! A call that fails opens the circuit if enough other calls of its window failed as well. The
+//! expected number of such calls is an upper bound of the trips, however the windows depend on each
+//! other. Windows that do not overlap are independent. The expected number of those that reach the
+//! threshold is a lower bound, as long as trips are rare. The window sizes are those of the log.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,8 +17,9 @@ use crate::{
     statistics::{binomial_tail, least_to_reach},
 };
 
-/// The false trips a week to be expected of a circuit by the binomial distribution, outside of
-/// incidents: at least, and at most. They are those by the failure rate and by failures in a row.
+/// Returns the expected false trips a week of a circuit by the binomial distribution, outside
+/// incidents: at least, and at most. They include trips by the failure rate and by failures in a
+/// row.
 #[must_use]
 pub fn false_trips(survey: &Survey, config: &BreakerConfig, half: Half) -> (f64, f64) {
     let (mut low, mut high, mut days) = (0.0, 0.0, HashSet::new());
@@ -33,12 +33,12 @@ pub fn false_trips(survey: &Survey, config: &BreakerConfig, half: Half) -> (f64,
         }
     }
     let weeks = days.len() as f64 / 7.0;
-    // A log of less than a day has less than a day's chances.
+    // A log shorter than a day has less than a day's chances.
     let weeks = weeks.min(survey.weeks()).max(f64::MIN_POSITIVE);
     (low / weeks, high / weeks)
 }
 
-/// The size of the window when half of the calls come, at least.
+/// Returns the size of the window, at least, when half of the calls arrive.
 pub(super) fn usual_window(survey: &Survey, config: &BreakerConfig) -> u64 {
     let mut days = HashSet::new();
     let mut sizes: Vec<_> = Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn usual_window(survey: &Survey, config: &BreakerConfig) -> u64 {
     found.map_or(0, |(size, _)| size)
 }
 
-/// The trips of so many calls in windows of one size.
+/// Returns the expected trips of this many calls in windows of one size.
 fn expected(size: u64, calls: f64, base: f64, config: &BreakerConfig) -> (f64, f64) {
     let (mut low, mut high) = (0.0, 0.0);
     if let (Some(rate), true) = (config.failure_rate, size >= u64::from(config.min_calls)) {
@@ -71,7 +71,7 @@ fn expected(size: u64, calls: f64, base: f64, config: &BreakerConfig) -> (f64, f
     (low, high)
 }
 
-/// The calls that came when the window held so many.
+/// Returns how many calls arrived at each window size.
 fn window_sizes(
     host: &HostSurvey,
     config: &BreakerConfig,
@@ -105,7 +105,8 @@ fn window_sizes(
     sizes
 }
 
-/// To a hundredth, so that a busy log has not a tail for each of its seconds.
+/// Returns the size rounded to a hundredth, so that a busy log does not need a tail for each of its
+/// seconds.
 fn rounded(size: u64) -> u64 {
     let step = (size / 100).max(1);
     size - size % step

@@ -1,4 +1,4 @@
-//! CSV with a head line that names the columns.
+//! CSV with a header line that names the columns.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Reads the head, or `None` if it names no time.
+    /// Reads the header, or `None` if it has no time.
     pub(super) fn new(head: &str) -> Option<Self> {
         let head = head.trim_start_matches('\u{feff}').trim();
         let separator = [b',', b';', b'\t']
@@ -39,7 +39,7 @@ impl Columns {
         split(line, self.separator)
     }
 
-    /// `None` if the line has too few columns.
+    /// Reads a line. `None` if it has too few columns.
     pub(super) fn read<'a>(&self, parts: &'a [Cow<'_, str>]) -> Option<Values<'a>> {
         if parts.len() < self.fields.len() {
             return None;
@@ -52,7 +52,7 @@ impl Columns {
     }
 }
 
-/// The meaning of a column by its name, whose end tells the unit.
+/// Returns the meaning of a column by its name, whose suffix is the unit.
 fn field(name: &str) -> Field {
     let name = name.trim().to_ascii_lowercase();
     let unit = match name.rsplit_once('_') {
@@ -88,7 +88,7 @@ fn field(name: &str) -> Field {
     }
 }
 
-/// The values of a line. Quotes keep separators together, two of them are one.
+/// Splits a line. Separators within quotes do not split, and two quotes are one.
 fn split(line: &str, separator: u8) -> Vec<Cow<'_, str>> {
     let mut parts = Vec::new();
     let mut rest = line;

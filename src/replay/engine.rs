@@ -1,4 +1,4 @@
-//! The replay: recorded calls through the algorithms of production.
+//! The replay: recorded calls run through the algorithms of production.
 
 use std::{
     cmp::Reverse,
@@ -20,23 +20,23 @@ use crate::{
     },
 };
 
-/// The assumption about what a replay cannot know.
+/// The assumption about the upstream's reaction, which a replay cannot know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Upstream {
-    /// Every call is answered as it was, however much of the load was spared, and a retry fails as
-    /// the attempt before it did. That is the lower bound of the good.
+    /// Every call is answered as recorded, however much load was spared, and a retry fails like the
+    /// attempt before it. This is the lower bound of the benefit.
     #[default]
     AsItWas,
-    /// The upstream is well from the moment at which a circuit has opened in an incident, and a
-    /// retry succeeds. That is the upper bound.
+    /// The upstream recovers as soon as a circuit has opened in an incident, and a retry succeeds.
+    /// This is the upper bound.
     Relieved,
 }
 
 /// Replays a log under several sets of thresholds, on two threads.
 ///
 /// # Errors
-/// Thresholds that `build` would refuse, and those of temporary files.
+/// Thresholds that `build` would reject, or temporary files fail.
 pub fn replay(
     calls: &Calls,
     survey: &Survey,
@@ -48,7 +48,7 @@ pub fn replay(
         let run = Run::new(survey, upstream, thresholds);
         runs.push(run.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?);
     }
-    // Turn by turn, so that the dear ones, which have much in flight, are on both threads.
+    // Alternating, so that the expensive runs, with many calls in flight, are on both threads.
     let mut parts = [Vec::new(), Vec::new()];
     for (number, run) in runs.iter_mut().enumerate() {
         parts[number % 2].push(run);
@@ -68,7 +68,7 @@ pub fn replay(
     Ok(runs.into_iter().map(Run::finish).collect())
 }
 
-/// One set of thresholds on its way through a log.
+/// One set of thresholds during its replay of a log.
 struct Run<'a> {
     survey: &'a Survey,
     upstream: Upstream,
@@ -78,7 +78,7 @@ struct Run<'a> {
     budget: Option<(RetryThreshold, RetryBudget)>,
     circuits: Vec<Circuit>,
     by_host: HashMap<u32, usize>,
-    /// Calls in flight, by their ends, and where they are kept.
+    /// The calls in flight, by their ends, and their slots.
     ends: BinaryHeap<Reverse<(u64, usize)>>,
     flying: Vec<Option<Flying>>,
     free: Vec<usize>,
@@ -96,7 +96,7 @@ struct Circuit {
     breaker: Breaker,
     /// Its host in the survey.
     host: Option<usize>,
-    /// Since when it is not closed.
+    /// When it left the closed state, if it has.
     opened: Option<u64>,
     /// When each incident was noticed, if it was.
     noticed: Vec<Option<u64>>,
@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// A moment as algorithms count: an hour after their start at the log's beginning.
+    /// Returns the time as the algorithms count it: the log begins an hour after their start.
     fn now(&self, nanos: u64) -> u64 {
         nanos
             .saturating_sub(self.survey.first)
@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
     }
 
     /// Asks the gates in a stack's order. `None` is a rejection, `Some(None)` an admission that no
-    /// circuit knows of.
+    /// circuit sees.
     #[expect(clippy::option_option, reason = "a rejection, or what a circuit gave")]
     fn admit(&mut self, call: &Call, circuit: Option<usize>) -> Option<Option<Pass>> {
         let now = self.now(call.start);
@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
             return Some(pass);
         }
         if let (Some(number), Some(pass)) = (circuit, pass) {
-            // Rejected further in: it says nothing of the upstream.
+            // Rejected further in, which says nothing about the upstream.
             let circuit = &self.circuits[number].breaker;
             circuit.record(pass, Outcome::Ignore, None, 0, now);
         }
@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
         self.ends.push(Reverse((call.ended(), place)));
     }
 
-    /// Ends all calls that ended up to a moment.
+    /// Ends all calls whose end is at or before a time.
     fn settle(&mut self, until: u64) {
         while let Some(Reverse((at, place))) = self.ends.peek().copied() {
             if at > until {
@@ -301,7 +301,7 @@ impl<'a> Run<'a> {
             return Some(*number);
         }
         let number = self.circuits.len();
-        // The last one is shared by all hosts that come later.
+        // The last slot is shared by all later hosts.
         if number >= HOSTS {
             return Some(number - 1);
         }
@@ -317,7 +317,7 @@ impl<'a> Run<'a> {
         Some(number)
     }
 
-    /// Makes a call of a relieved upstream good once its incident was noticed.
+    /// Makes a call of a recovered upstream a success once its incident was noticed.
     fn relieve(&self, number: usize, call: &mut Call) {
         let circuit = &self.circuits[number];
         let (Upstream::Relieved, Some(host), true) = (self.upstream, circuit.host, call.is_bad())
@@ -390,9 +390,9 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Keys whose rejections are counted, and those that are kept of them.
+/// The keys whose rejections are counted, and how many of them are kept.
 const TRACKED: usize = 1 << 14;
 const SHOWN: usize = 100;
 const HOSTS: usize = 4096;
-/// A trip this long after an incident is still its own: its failures are in the window.
+/// A trip up to this long after an incident belongs to it: its failures are still in the window.
 const GRACE: u64 = 10 * SECOND;

@@ -15,16 +15,17 @@ use crate::replay::{
 pub(super) enum Field {
     /// A field of no interest.
     Skip,
-    /// A time, how it is written, and whether it is that of the start.
+    /// A time, its format, and true if it is the start.
     Time(Written, bool),
-    /// The duration of the whole call, in units of so many nanoseconds. 0 is a unit of its own.
+    /// The duration of the whole call, in units of this many nanoseconds. With 0 the value has its
+    /// own unit.
     Duration(u64),
     /// The upstream's duration.
     UpstreamDuration(u64),
     Status,
-    /// The upstream's status: `-` if the call did not get there.
+    /// The upstream's status: `-` if the call did not reach it.
     UpstreamStatus,
-    /// nginx's verdict of its own limits.
+    /// nginx's result of its own limits.
     LimitStatus,
     /// Envoy's response flags.
     Flags,
@@ -35,7 +36,7 @@ pub(super) enum Field {
     Host,
 }
 
-/// The way in which a time is written.
+/// The format of a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
     Local,
@@ -61,12 +62,12 @@ pub(super) struct Values<'a> {
     pub(super) host: Option<&'a str>,
 }
 
-/// The facts about a log that are not in it.
+/// Facts about a log that it does not contain.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reading {
-    /// The zone of times without one, in seconds.
+    /// The zone of times without a zone, in seconds.
     pub(super) zone: i64,
-    /// If true, durations are those of the upstream where there are any.
+    /// If true, upstream durations are used if there are any.
     pub(super) upstream_times: bool,
 }
 
@@ -74,7 +75,7 @@ impl<'a> Values<'a> {
     pub(super) fn set(&mut self, field: Field, value: &'a str) {
         match field {
             Field::Skip => {}
-            // The first wins: nginx's `$msec` beside `$time_local` is the finer one.
+            // The first time counts, except that nginx's `$msec` beside `$time_local` is finer.
             Field::Time(written, is_start) => {
                 let finer = written == Written::Epoch;
                 if self.time.is_none() || finer {
@@ -94,8 +95,8 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The call, or why there is none. `number` is that of the line: it places a call within its
-    /// second, where the log tells no more.
+    /// Returns the call, or why there is none. `number` is that of the line: it places a call
+    /// within its second if the log has no finer time.
     pub(super) fn call(&self, reading: Reading, number: u64) -> Result<Call, &'static str> {
         let (text, written, is_start) = self.time.ok_or("no time")?;
         let time = time_of(text, written, reading.zone).ok_or("a time that cannot be read")?;
@@ -136,13 +137,13 @@ impl<'a> Values<'a> {
             self.duration.or(upstream)
         };
         let Some((text, unit)) = chosen else {
-            // A call that nginx itself has answered has no upstream's time.
+            // A call that nginx itself answered has no upstream time.
             return self.upstream.map(|_| 0).ok_or("no duration");
         };
         if text == "-" {
             return Ok(0);
         }
-        // nginx lists one for each upstream that it tried.
+        // nginx lists a time for each upstream that it tried.
         let mut total = 0u64;
         for part in text.split([',', ':']).map(str::trim) {
             let one = match part {
@@ -197,7 +198,7 @@ fn time_of(text: &str, written: Written, zone: i64) -> Option<Moment> {
     }
 }
 
-/// `12ms`, `1.5s` or a number of seconds.
+/// Parses `12ms`, `1.5s` or a number of seconds.
 fn human(text: &str) -> Option<u64> {
     let at = text.find(|letter: char| !(letter.is_ascii_digit() || letter == '.'));
     let (number, unit) = text.split_at_checked(at.unwrap_or(text.len()))?;
@@ -232,7 +233,8 @@ fn end_of(word: &str) -> Option<End> {
     })
 }
 
-/// Envoy: its own limits, a full pool, no upstream that it could ask. Or a client that has left.
+/// Returns the end by Envoy's flags: its own limits, a full pool, no available upstream, or a
+/// client that has left.
 fn end_of_flags(flags: &str) -> Option<End> {
     flags.split(',').find_map(|flag| match flag.trim() {
         "RL" | "UO" | "NR" | "UH" | "RLSE" | "OM" => Some(End::Rejected),
@@ -242,7 +244,7 @@ fn end_of_flags(flags: &str) -> Option<End> {
     })
 }
 
-/// The same for equal texts, in any program: 0 without one.
+/// Returns a hash that is the same for equal texts, in any program: 0 without a text.
 pub(super) fn hash(text: Option<&str>) -> u64 {
     match text {
         None | Some("" | "-") => 0,
@@ -254,7 +256,7 @@ pub(super) fn hash(text: Option<&str>) -> u64 {
     }
 }
 
-/// The same for a line in every run, and evenly over a second.
+/// Returns a number that is the same for a line in every run, and uniform over a second.
 fn scattered(number: u64) -> u64 {
     let word = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

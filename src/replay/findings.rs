@@ -1,4 +1,4 @@
-//! The findings that advice is made of, and how sure it is.
+//! The findings behind the advice, and their certainty.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::{
     statistics::bootstrap,
 };
 
-/// The findings that advice is made of.
+/// The findings behind the advice.
 pub(super) struct Findings<'a> {
     pub(super) survey: &'a Survey,
     pub(super) bursts: &'a [BurstPoint],
@@ -30,11 +30,11 @@ pub(super) struct Findings<'a> {
     pub(super) keys: &'a HashMap<u64, String>,
 }
 
-/// Advice, and the change that it is, if a file can make it.
+/// A piece of advice, and its change if a file can make it.
 pub(super) type Advised = (Advice, Option<Change>);
 
-/// The mean rate that all keys but the greediest stay below, four times over: what a limit for each
-/// key would allow. `None` without keys.
+/// Returns four times the mean rate that all keys but the greediest stay below: a limit for each
+/// key. `None` without keys.
 pub(super) fn rate_of_a_key(survey: &Survey) -> Option<Rate> {
     let next = survey.keys.get(1).or(survey.keys.first())?.1;
     let mean = next as f64 / survey.active().as_secs_f64();
@@ -42,7 +42,7 @@ pub(super) fn rate_of_a_key(survey: &Survey) -> Option<Rate> {
 }
 
 impl Findings<'_> {
-    /// Four days at least, so that each half has two.
+    /// Returns the certainty. It needs at least four days, so that each half has two.
     pub(super) fn evidence(&self) -> Evidence {
         match DAYS.saturating_sub(self.survey.days) {
             0 => Evidence::Enough,
@@ -50,8 +50,8 @@ impl Findings<'_> {
         }
     }
 
-    /// The half on which thresholds are chosen, and that on which they are priced: all of a log
-    /// that has too few days for halves.
+    /// Returns the half that chooses thresholds, and the half that prices them. Both are the whole
+    /// log if it has too few days.
     pub(super) fn halves(&self) -> (Half, Half) {
         match self.evidence() {
             Evidence::Enough => (Half::Choice, Half::Price),
@@ -70,7 +70,7 @@ impl Findings<'_> {
         (days as f64 / 7.0).min(self.survey.weeks()).max(1e-3)
     }
 
-    /// The interval of a share, by days drawn anew.
+    /// Returns the interval of a share, by bootstrapping days.
     pub(super) fn interval(
         &self,
         row: &Row,
@@ -118,12 +118,12 @@ pub(super) fn rejected_of(tally: &Tally) -> f64 {
     share(tally.rejected_good, tally.good)
 }
 
-/// Numbers of calls that are tried.
+/// The numbers of calls that are tried.
 pub(super) const MIN_CALLS: [u32; 8] = [10, 20, 30, 50, 75, 100, 200, 400];
 /// Two days in each half.
 pub(super) const DAYS: u64 = 4;
-/// False trips a week that nobody minds.
+/// The false trips a week that are acceptable.
 pub(super) const QUIET: f64 = 0.1;
-/// A share of good calls that is few, and one that is many.
+/// A share of good calls that counts as small, and one that counts as large.
 pub(super) const FEW: f64 = 1e-4;
 pub(super) const MANY: f64 = 1e-3;

@@ -12,15 +12,15 @@ pub struct HedgeRow {
     pub delay: Duration,
     /// The share of calls that are sent twice.
     pub extra: f64,
-    /// The 99th percentile of good answers without it, in nanoseconds.
+    /// The 99th percentile of good answers without hedges, in nanoseconds.
     pub p99: u64,
-    /// The same with it at best, if the second attempt is as fast as any call. At worst it is as
-    /// slow as the first, and nothing is saved.
+    /// The same with hedges at best, if the second attempt is as fast as any call. At worst it is
+    /// as slow as the first, and nothing is saved.
     pub p99_at_best: u64,
 }
 
-/// Hedges after the usual quantiles. From the durations alone: nothing has to be replayed, since a
-/// hedge changes nothing for other calls.
+/// Returns hedges after the usual quantiles. Computed from the durations alone: a replay is not
+/// needed, because a hedge changes nothing for other calls.
 pub(super) fn hedges(survey: &Survey) -> Vec<HedgeRow> {
     let good = &survey.good;
     if good.count() < ENOUGH {
@@ -43,7 +43,7 @@ pub(super) fn hedges(survey: &Survey) -> Vec<HedgeRow> {
     rows
 }
 
-/// The quantile of the sooner of a call and another one that begins so much later.
+/// Returns the quantile of the earlier of a call and another one that starts later by `delay`.
 fn hedged_quantile(durations: &Histogram, delay: u64, share: f64) -> u64 {
     let is_later = |time: u64| {
         let first = durations.share_above(time);
@@ -58,7 +58,7 @@ fn hedged_quantile(durations: &Histogram, delay: u64, share: f64) -> u64 {
         .buckets()
         .map(|(end, _)| end)
         .find(|end| !is_later(*end));
-    // Between two buckets there are none of the first calls, but of the hedges.
+    // Between two buckets there are no first calls, but there may be hedges.
     let (mut low, mut high) = (0, found.unwrap_or(durations.most()));
     while high - low > high / 64 + 1 {
         let middle = low + (high - low) / 2;

@@ -1,8 +1,8 @@
-//! Durations, to one part in thirty-two.
+//! Durations with a precision of one part in thirty-two.
 
 use crate::statistics::whole;
 
-/// Counts of durations in buckets of which each is at most a 32nd wide.
+/// Counts of durations, in buckets of at most a 32nd in width.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Histogram {
     counts: Vec<u64>,
@@ -12,7 +12,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Takes a duration in, in nanoseconds.
+    /// Records a duration in nanoseconds.
     pub fn record(&mut self, nanos: u64) {
         let place = place(nanos);
         if self.counts.len() <= place {
@@ -24,25 +24,25 @@ impl Histogram {
         self.most = self.most.max(nanos);
     }
 
-    /// The number of durations.
+    /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.total
     }
 
-    /// The longest, in nanoseconds.
+    /// Returns the longest duration, in nanoseconds.
     #[must_use]
     pub fn most(&self) -> u64 {
         self.most
     }
 
-    /// The mean, in nanoseconds, or 0 of none.
+    /// Returns the mean in nanoseconds, or 0 without durations.
     #[must_use]
     pub fn mean(&self) -> u64 {
         u64::try_from(self.sum / u128::from(self.total.max(1))).unwrap_or(u64::MAX)
     }
 
-    /// The time within which this share of them lies, in nanoseconds: at most a 32nd more.
+    /// Returns the time that this share does not exceed, in nanoseconds: at most a 32nd too high.
     #[must_use]
     pub fn quantile(&self, share: f64) -> u64 {
         let wanted = whole((share * self.total as f64).ceil()).max(1);
@@ -56,14 +56,14 @@ impl Histogram {
         self.most
     }
 
-    /// The share that takes longer, to a bucket.
+    /// Returns the share that takes longer, precise to a bucket.
     #[must_use]
     pub fn share_above(&self, nanos: u64) -> f64 {
         let above: u64 = self.counts.iter().skip(place(nanos) + 1).sum();
         above as f64 / self.total.max(1) as f64
     }
 
-    /// Each bucket that has any: its upper end in nanoseconds, and its count.
+    /// Returns each bucket with a count: its upper end in nanoseconds, and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         let counts = self.counts.iter().enumerate();
         counts.filter_map(|(place, count)| (*count > 0).then_some((end(place), *count)))
@@ -81,7 +81,7 @@ fn place(nanos: u64) -> usize {
     usize::try_from(place).unwrap_or(usize::MAX)
 }
 
-/// The first duration above a bucket.
+/// Returns the first duration above a bucket.
 fn end(place: usize) -> u64 {
     let place = place as u64 + 1;
     if place < 2 << FINE {
@@ -91,7 +91,7 @@ fn end(place: usize) -> u64 {
     (place - (step << FINE)) << step.min(58)
 }
 
-/// Buckets by the power of two.
+/// The bits per power of two: 32 buckets.
 const FINE: u32 = 5;
 
 #[cfg(test)]

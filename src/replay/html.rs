@@ -1,4 +1,4 @@
-//! A report as one page that needs nothing else: no script, no font, no network.
+//! A report as one self-contained page: no script, no font, no network.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::replay::{
 };
 
 impl Report {
-    /// One HTML page with pictures. It loads nothing, and runs nothing.
+    /// Returns one HTML page with pictures. It loads nothing, and runs nothing.
     #[must_use]
     pub fn to_html(&self) -> String {
         let mut page = String::from(HEAD);
@@ -94,7 +94,7 @@ impl Report {
         );
     }
 
-    /// Good calls that are rejected against bad ones that are spared.
+    /// Draws good calls that are rejected against bad ones that are spared.
     fn frontier(&self, page: &mut String) {
         if self.circuits.is_empty() {
             return;
@@ -263,7 +263,7 @@ impl Report {
                 line.push((places as f64, above as f64 / total as f64 * 100.0));
             }
         }
-        // A page is no place for a million points.
+        // At most 400 points, because a page should not hold a million.
         let step = line.len().div_ceil(400).max(1);
         let line: Vec<_> = line.into_iter().step_by(step).collect();
         let chart = Chart {

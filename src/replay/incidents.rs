@@ -1,18 +1,18 @@
-//! Incidents: when a host failed more than it does by itself.
+//! Incidents: times in which a host failed more than it usually does.
 //!
 //! The calls of a host are cut into cells of whole seconds with at least fifty calls. The base rate
 //! is that of the usual cells. An incident is a cell whose failures chance does not explain: less
-//! likely than one in a million, and at least a tenth above the base. The base is
-//! found again without them until nothing changes. A fixed threshold would call a bad host's
-//! everyday an incident, and a good host's outage of a tenth none.
+//! likely than one in a million, and at least a tenth above the base. The base is computed again
+//! without these cells until nothing changes. A fixed threshold would call a bad host's normal
+//! state an incident, and miss a good host's outage of a tenth.
 
 use crate::{replay::moments::SECOND, statistics::binomial_tail};
 
-/// A time at which a host was out of order.
+/// A time in which a host failed unusually often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Incident {
-    /// The start, in nanoseconds since 1970, to a second.
+    /// The start, in nanoseconds since 1970, precise to a second.
     pub from: u64,
     /// The end.
     pub to: u64,
@@ -30,7 +30,7 @@ struct Cell {
     bad: u64,
 }
 
-/// The base rate, and the incidents, of a host's seconds.
+/// Returns the base rate, and the incidents, of a host's seconds.
 pub(super) fn find(seconds: &[(u64, u32, u32)]) -> (f64, Vec<Incident>) {
     let cells = cells_of(seconds);
     let mut shares: Vec<f64> = cells.iter().map(Cell::share).collect();
@@ -71,7 +71,7 @@ impl Cell {
             && binomial_tail(self.calls, self.bad, base.max(LEAST)) < UNLIKELY
     }
 
-    /// From its first second that fails more than usual to the last.
+    /// Returns the incident from its first unusual second to its last.
     fn incident(&self, seconds: &[(u64, u32, u32)], base: f64) -> Incident {
         let own = &seconds[self.first..self.past];
         let fails =
@@ -130,21 +130,21 @@ fn cells_of(seconds: &[(u64, u32, u32)]) -> Vec<Cell> {
     cells
 }
 
-/// Calls in a cell.
+/// The fewest calls in a cell.
 const ENOUGH: u64 = 50;
 const UNLIKELY: f64 = 1e-6;
-/// The excess over the base that makes an incident.
+/// The excess over the base rate that makes an incident.
 const MORE: f64 = 0.1;
-/// The base rate of a host that never failed.
+/// The base rate assumed for a host that never failed.
 const LEAST: f64 = 1e-4;
-/// Two incidents that are closer are one.
+/// Two incidents that are closer than this are one.
 const GAP: u64 = 30 * SECOND;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A hundred calls a second, so many of them bad.
+    /// Returns seconds with a hundred calls each, some of them bad.
     fn seconds(bad: impl Fn(u64) -> u32) -> Vec<(u64, u32, u32)> {
         (0..1000).map(|second| (second, 100, bad(second))).collect()
     }

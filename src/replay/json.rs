@@ -1,4 +1,4 @@
-//! A report as JSON, written by hand: it is small, and needs no dependency.
+//! A report as JSON, written by hand, because it is small and then needs no dependency.
 
 use std::fmt::{self, Write};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Report {
-    /// One object. Times are in seconds, shares between 0 and 1.
+    /// Returns one object. Times are in seconds, shares between 0 and 1.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut json = String::new();

@@ -39,12 +39,13 @@ impl Limit {
     }
 }
 
-/// A recording may have small numbers for keys, and the table wants all bits of a hash.
+/// Mixes the bits of a key: a recording may have small numbers, and the table needs all bits of a
+/// hash.
 fn mixed(key: u64) -> u64 {
     let word = (key ^ key >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
     word ^ word >> 31
 }
 
-/// Keys that have a limit of their own.
+/// The number of keys with their own limit.
 const KEYS: usize = 1 << 18;

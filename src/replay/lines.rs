@@ -1,4 +1,4 @@
-//! Lines of a text, and the parser that fits them.
+//! The lines of a text, and the parser that fits them.
 
 use std::io::{self, BufRead, ErrorKind};
 
@@ -21,9 +21,9 @@ pub(super) struct Lines<R> {
 pub(super) struct Line<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) number: u64,
-    /// If true, it is the first one.
+    /// If true, it is the first line.
     pub(super) is_head: bool,
-    /// If true, it was longer.
+    /// If true, it was longer and was cut.
     pub(super) is_cut: bool,
 }
 
@@ -43,7 +43,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The number of the line that was read last.
+    /// Returns the number of the last line read.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -85,7 +85,7 @@ impl<R: BufRead> Lines<R> {
 }
 
 impl Line<'_> {
-    /// Returns whether nothing is to be read in it.
+    /// Returns whether the line is empty or a comment.
     pub(super) fn is_blank(&self) -> bool {
         self.bytes.iter().all(u8::is_ascii_whitespace) || self.bytes.starts_with(b"#")
     }
@@ -96,7 +96,7 @@ impl Parser {
         matches!(self, Self::Csv(_))
     }
 
-    /// The call of a line. `note` is told its key and its host.
+    /// Returns the call of a line. `note` receives its key and its host.
     pub(super) fn call(
         &self,
         line: &str,
@@ -121,10 +121,10 @@ impl Parser {
     }
 }
 
-/// The parser of a file that begins so, and its name.
+/// Returns the parser for a file that begins like this, and its name.
 ///
 /// # Errors
-/// The format lacks something, or nobody knows it.
+/// The format lacks something, or is unknown.
 pub(super) fn detect(options: &LogOptions, start: &[u8]) -> io::Result<(Parser, String)> {
     let chosen = Chosen {
         key: options.key.as_deref(),
@@ -164,7 +164,7 @@ fn checked(template: Template, name: &str) -> io::Result<(Parser, String)> {
     }
 }
 
-/// The known format that reads most of the first lines.
+/// Returns the known format that reads most of the first lines.
 fn guessed(text: &str, chosen: Chosen<'_>) -> io::Result<(Parser, String)> {
     let mut known = vec![("envoy".to_owned(), Template::envoy(ENVOY, chosen))];
     for tail in TAILS {
@@ -183,7 +183,7 @@ fn guessed(text: &str, chosen: Chosen<'_>) -> io::Result<(Parser, String)> {
     let scores = known
         .into_iter()
         .map(|(name, template)| (reads(&template), name, template));
-    // Of equals the last, which has more fields.
+    // Of equal scores the last format wins, which has more fields.
     let best = scores.max_by_key(|(score, ..)| *score);
     if let Some((1.., name, template)) = best {
         return Ok((Parser::Template(template), name));
@@ -199,7 +199,7 @@ fn guessed(text: &str, chosen: Chosen<'_>) -> io::Result<(Parser, String)> {
 }
 
 const LONGEST: usize = 1 << 16;
-/// The fields that people append to nginx's `combined`, more of them later.
+/// The fields often appended to nginx's `combined`, in order of length.
 const TAILS: [&str; 6] = [
     " $request_time",
     " \"$http_x_forwarded_for\" $request_time",

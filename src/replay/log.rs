@@ -1,4 +1,4 @@
-//! Logs of any format, read into calls.
+//! Logs of any format, read as calls.
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ pub struct Log {
     pub calls: Calls,
     /// The counts of its lines.
     pub lines: LineCounts,
-    /// The texts of keys, by their hashes: of the first twenty thousand.
+    /// The texts of keys, by their hashes: the first twenty thousand.
     pub keys: HashMap<u64, String>,
     /// The texts of hosts, by their hashes.
     pub hosts: HashMap<u32, String>,
@@ -41,15 +41,15 @@ pub struct Log {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct LineCounts {
-    /// All lines, but for empty ones and comments.
+    /// All lines, except empty ones and comments.
     pub read: u64,
-    /// The lines that are no call.
+    /// The lines that are not a call.
     pub broken: u64,
-    /// The first of them.
+    /// The first of these lines.
     pub first_broken: Vec<BrokenLine>,
-    /// The calls that were rejections already.
+    /// The calls that were already rejected.
     pub rejected: u64,
-    /// The calls of which only the second is known.
+    /// The calls with a time of whole seconds.
     pub coarse: u64,
     /// The calls that a recorder has lost.
     pub lost: u64,
@@ -57,7 +57,7 @@ pub struct LineCounts {
     pub formats: Vec<(String, String)>,
 }
 
-/// A line that is no call.
+/// A line that is not a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokenLine {
@@ -77,14 +77,14 @@ pub struct BrokenLine {
 pub struct Progress {
     /// The bytes of files that were read.
     pub bytes: u64,
-    /// The bytes of all of them, or 0 if that is not known.
+    /// The bytes of all files, or 0 if that is unknown.
     pub of: u64,
     /// The calls so far.
     pub calls: u64,
 }
 
 impl Log {
-    /// A log of these calls, without any texts.
+    /// Makes a log of these calls, without texts.
     #[must_use]
     pub fn of(calls: Calls) -> Self {
         let read = calls.count();
@@ -99,7 +99,7 @@ impl Log {
         }
     }
 
-    /// Reads files, in any order. `-` is the standard input. Files may be compressed by gzip.
+    /// Reads files, in any order. `-` is the standard input. Files may be compressed with gzip.
     ///
     /// ```
     /// use tower_keep::replay::{Log, LogOptions};
@@ -113,8 +113,8 @@ impl Log {
     /// ```
     ///
     /// # Errors
-    /// Files that cannot be opened, a format that lacks what a replay needs, and no call at all.
-    /// The error says what to add. Lines that cannot be read are no error: they are counted.
+    /// A file cannot be opened, a format lacks what a replay needs, or there is no call. The error
+    /// says what to add. Lines that cannot be read are no error: they are counted.
     pub fn read(
         paths: impl IntoIterator<Item = impl AsRef<Path>>,
         options: &LogOptions,
@@ -157,7 +157,7 @@ struct Reader<'a> {
     calls: u64,
 }
 
-/// Counts what is read of a file.
+/// A reader that counts the bytes of a file.
 struct Counted<R>(R, Arc<AtomicU64>);
 
 impl<R: Read> Read for Counted<R> {
@@ -193,7 +193,7 @@ impl Reader<'_> {
     fn plain(&mut self, path: &Path, mut file: impl BufRead) -> io::Result<()> {
         let name = path.display().to_string();
         let mut start = Vec::new();
-        // A file that was cut off: what was read of it counts.
+        // A truncated file: the part that was read counts.
         let torn = match file.by_ref().take(SAMPLE).read_to_end(&mut start) {
             Err(error) if !start.is_empty() => Some(error.to_string()),
             Err(error) => return Err(error),
@@ -249,7 +249,7 @@ impl Reader<'_> {
             let line = match lines.next_line() {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(()),
-                // A file that was cut off: what was read of it counts.
+                // A truncated file: the part that was read counts.
                 Err(error) => {
                     let number = lines.number();
                     self.broken(name, number, &error.to_string(), b"");
@@ -313,7 +313,7 @@ impl Reader<'_> {
         self.lines.broken += 1;
         if self.lines.first_broken.len() < self.options.show_broken {
             let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN)]);
-            // Nothing in it can move a terminal's cursor.
+            // Control characters are removed, so that the text cannot move a terminal's cursor.
             let text = text
                 .chars()
                 .map(|letter| if letter.is_control() { '?' } else { letter });
@@ -360,7 +360,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 }
 
 const BUFFER: usize = 1 << 17;
-/// The bytes of a file that are looked at to find out its format.
+/// The bytes of a file that are used to detect its format.
 const SAMPLE: u64 = 1 << 17;
 const SHOWN: usize = 200;
 const NAMES: usize = 20_000;

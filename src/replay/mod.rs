@@ -1,6 +1,6 @@
-//! Replays: what other thresholds would have done with the calls that really came.
+//! Replays: the effect that other thresholds would have had on recorded calls.
 //!
-//! The algorithms take the time as an argument, so a replay runs the very code of production over a
+//! The algorithms take the time as an argument, so a replay runs the production code over a
 //! recording or an access log. The [guide](crate::guide::what_if) walks through the program
 //! `what_if`, which is this module with a command line.
 

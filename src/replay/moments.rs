@@ -1,13 +1,13 @@
-//! Times as logs write them.
+//! The formats of times in logs.
 
-/// A moment in nanoseconds since 1970, and whether the log told more than its second.
+/// A time in nanoseconds since 1970, and true if the log had only its second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) nanos: u64,
     pub(super) is_coarse: bool,
 }
 
-/// `30/Nov/2026:18:08:48 +0000`, nginx's `$time_local`.
+/// Parses `30/Nov/2026:18:08:48 +0000`, nginx's `$time_local`.
 pub(super) fn local(text: &str) -> Option<Moment> {
     let (stamp, zone) = text.trim().split_once(' ')?;
     let mut parts = stamp.splitn(4, ['/', ':']);
@@ -20,7 +20,7 @@ pub(super) fn local(text: &str) -> Option<Moment> {
     moment(date * DAY + seconds - offset(zone)?, fraction, is_coarse)
 }
 
-/// `2026-11-30T18:08:48.123Z`, with any zone. `zone` is that of one without, in seconds.
+/// Parses `2026-11-30T18:08:48.123Z`, with any zone. `zone` is the default zone, in seconds.
 pub(super) fn iso(text: &str, zone: i64) -> Option<Moment> {
     let text = text.trim();
     let (date, time) = text.split_once(['T', ' '])?;
@@ -44,8 +44,8 @@ pub(super) fn iso(text: &str, zone: i64) -> Option<Moment> {
     )
 }
 
-/// `1764526128.123`, seconds since 1970. Of whole numbers the size tells milliseconds, microseconds
-/// and nanoseconds.
+/// Parses `1764526128.123`, seconds since 1970. The size of a whole number tells milliseconds,
+/// microseconds and nanoseconds apart.
 pub(super) fn epoch(text: &str) -> Option<Moment> {
     let (whole, decimals) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
     if whole.is_empty() || !whole.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -71,7 +71,7 @@ pub(super) fn epoch(text: &str) -> Option<Moment> {
     })
 }
 
-/// `0.123` in units of so many nanoseconds.
+/// Parses `0.123` in units of this many nanoseconds.
 pub(super) fn decimal(text: &str, unit: u64) -> Option<u64> {
     let (whole, decimals) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
     let is_number = |part: &str| part.bytes().all(|digit| digit.is_ascii_digit());
@@ -79,12 +79,12 @@ pub(super) fn decimal(text: &str, unit: u64) -> Option<u64> {
         return None;
     }
     let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
-    // Billionths of the unit.
+    // In billionths of the unit.
     let part = u128::from(fraction(decimals)?) * u128::from(unit) / u128::from(SECOND);
     whole.checked_add(u64::try_from(part).ok()?)
 }
 
-/// `+0130`, `+01:30` or `-02`, in seconds.
+/// Parses `+0130`, `+01:30` or `-02`, in seconds.
 pub(super) fn offset(text: &str) -> Option<i64> {
     if matches!(text, "Z" | "z" | "UTC") {
         return Some(0);
@@ -103,7 +103,7 @@ pub(super) fn offset(text: &str) -> Option<i64> {
     (hours <= 18 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
-/// `18:08:48.123`, as seconds of the day, nanoseconds, and whether there are none.
+/// Parses `18:08:48.123` as seconds of the day, nanoseconds, and whether it has none.
 fn clock(text: &str) -> Option<(i64, u64, bool)> {
     let mut parts = text.splitn(3, ':');
     let hours = digits(parts.next()?)?;
@@ -134,7 +134,7 @@ fn moment(seconds: i64, fraction: u64, is_coarse: bool) -> Option<Moment> {
     Some(Moment { nanos, is_coarse })
 }
 
-/// Decimals as nanoseconds. What is finer is cut off.
+/// Returns decimals as nanoseconds. Finer digits are cut off.
 fn fraction(decimals: &str) -> Option<u64> {
     let mut nanos = 0;
     let mut unit = SECOND / 10;
@@ -155,7 +155,7 @@ fn digits(text: &str) -> Option<i64> {
         .flatten()
 }
 
-/// The days from 1970 to a date of the Gregorian calendar.
+/// Returns the days from 1970 to a date of the Gregorian calendar.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn zones_and_leap_days_are_honored() {
-        // `date -d .. +%s` says so.
+        // The values are from `date -d .. +%s`.
         assert_eq!(
             seconds(local("30/Nov/2026:18:08:48 +0000")),
             1_796_062_128.0

@@ -1,4 +1,4 @@
-//! The way in which logs are read.
+//! The options for reading logs.
 
 use std::{
     io::{self, ErrorKind},
@@ -12,34 +12,34 @@ use crate::replay::moments;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Format {
-    /// Found out from the first lines of each file: a recording, CSV, Envoy's own format, or
-    /// nginx's `combined` with times after it.
+    /// Detected from the first lines of each file: a recording, CSV, Envoy's default format, or
+    /// nginx's `combined` with times appended.
     #[default]
     Auto,
-    /// nginx's, by the text of its `log_format`.
+    /// nginx's, given the text of its `log_format`.
     Nginx(String),
-    /// Envoy's, by the text of its `text_format`.
+    /// Envoy's, given the text of its `text_format`.
     Envoy(String),
     /// CSV, whose first line names the columns.
     Csv,
 }
 
-/// The way in which logs are read.
+/// The options for reading logs.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LogOptions {
     /// The format. Default [`Format::Auto`].
     pub format: Format,
-    /// The zone of times that have none, in seconds east of Greenwich. Default 0.
+    /// The zone of times without a zone, in seconds east of Greenwich. Default 0.
     pub zone: i64,
-    /// The variable, or operator, that is a call's key. Default: the client's address.
+    /// The variable, or operator, that holds a call's key. Default: the client's address.
     pub key: Option<String>,
-    /// The variable, or operator, that is a call's host. Default: the upstream's address.
+    /// The variable, or operator, that holds a call's host. Default: the upstream's address.
     pub host: Option<String>,
-    /// If true, durations are those of the upstream alone, where there are any. Default `false`:
-    /// those of the whole call, for as long as it holds a place.
+    /// If true, upstream durations are used if there are any. Default `false`: durations of the
+    /// whole call, for which it holds a permit.
     pub upstream_times: bool,
-    /// The number of broken lines that are kept to be shown. Default 5.
+    /// The number of broken lines that are kept to show. Default 5.
     pub show_broken: usize,
     /// The number of calls that are sorted in memory. Default 1 048 576, of 40 bytes.
     pub in_memory: usize,
@@ -65,7 +65,8 @@ impl Default for LogOptions {
 impl FromStr for Format {
     type Err = String;
 
-    /// `auto`, `csv`, `envoy`, `nginx`, or one of the latter with its format: `nginx:$msec ..`.
+    /// Parses `auto`, `csv`, `envoy`, `nginx`, or one of the last two with its format: `nginx:$msec
+    /// ..`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, format) = text.split_once(':').unwrap_or((text, ""));
         match (kind, format) {
@@ -81,10 +82,10 @@ impl FromStr for Format {
 }
 
 impl LogOptions {
-    /// Sets the zone of times that have none, such as `+02:00`.
+    /// Sets the zone of times without a zone, such as `+02:00`.
     ///
     /// # Errors
-    /// A text that is no zone.
+    /// A text that is not a zone.
     pub fn set_zone(&mut self, text: &str) -> Result<(), String> {
         let zone = moments::offset(text);
         self.zone = zone.ok_or_else(|| format!("`{text}` is no zone: use +02:00, say"))?;

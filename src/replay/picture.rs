@@ -1,4 +1,4 @@
-//! Pictures of a report, as SVG within the page: its colors are the page's.
+//! The pictures of a report, as SVG within the page, with the page's colors.
 
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ pub(super) struct Dot {
     pub(super) x: f64,
     pub(super) y: f64,
     pub(super) label: String,
-    /// If true, it is what is set now.
+    /// If true, it is the current setting.
     pub(super) is_here: bool,
 }
 
@@ -31,12 +31,12 @@ struct Axis {
     is_log: bool,
 }
 
-/// Dots, of which each names itself when it is pointed at.
+/// Draws dots, each with its name as a tooltip.
 pub(super) fn dots(chart: &Chart<'_>, dots: &[Dot]) -> String {
     drawn(chart, &[], dots)
 }
 
-/// Lines, with dots upon them.
+/// Draws lines, with dots on them.
 pub(super) fn lines(chart: &Chart<'_>, lines: &[&[(f64, f64)]], dots: &[Dot]) -> String {
     drawn(chart, lines, dots)
 }
@@ -154,7 +154,7 @@ impl Axis {
         }
     }
 
-    /// From 0 to 1.
+    /// Returns the position on the axis, from 0 to 1.
     fn share(self, value: f64) -> f64 {
         let value = if self.is_log {
             value.max(1e-12).log10()
@@ -199,7 +199,7 @@ fn place_y(axis: Axis, value: f64) -> f64 {
     BOTTOM - (BOTTOM - TOP) * axis.share(value)
 }
 
-/// `0.001`, `20`, `5k` or `2M`.
+/// Returns `0.001`, `20`, `5k` or `2M`.
 fn short(value: f64) -> String {
     let rounded = (value * 1e6).round() / 1e6;
     match rounded.abs() {

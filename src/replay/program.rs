@@ -1,4 +1,4 @@
-//! The program `what_if`: its arguments, and what it does.
+//! The program `what_if`: its arguments and its actions.
 
 use std::{
     fs,
@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// Runs the program `what_if` with these arguments, the first of which is no name. Returns 0, 1 if
-/// an assertion does not hold, or 2 if something could not be done.
+/// Runs the program `what_if` with these arguments, without the program's name. Returns 0, 1 if an
+/// assertion does not hold, or 2 on an error.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = String>) -> ExitCode {
     match Arguments::read(arguments) {
@@ -58,7 +58,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// `None` if help was asked for.
+    /// Parses the arguments. `None` if help was requested.
     fn read(arguments: impl IntoIterator<Item = String>) -> Result<Option<Self>, String> {
         let mut read = Self {
             logs: Vec::new(),
@@ -114,7 +114,7 @@ impl Arguments {
         Ok(Some(read))
     }
 
-    /// Returns whether all assertions hold.
+    /// Runs the program. Returns whether all assertions hold.
     fn run(self) -> io::Result<bool> {
         let mut question = Question::new(self.stack(self.settings.as_ref())?);
         if let Some(against) = &self.against {
@@ -183,7 +183,7 @@ impl Arguments {
     }
 }
 
-/// A bar, and how long the rest takes.
+/// Draws a progress bar with the remaining time.
 fn draw(progress: Progress, nanos: u64) {
     let Progress {
         bytes, of, calls, ..

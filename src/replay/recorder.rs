@@ -1,4 +1,4 @@
-//! The recorder: a gate that admits every call, and notes how it ended.
+//! The recorder: a gate that admits every call, and records how it ended.
 
 use std::{
     convert::Infallible,
@@ -25,12 +25,12 @@ use crate::{
     },
 };
 
-/// Records calls into a file, for a [replay](crate::replay). Place it around the stack whose
-/// thresholds are asked about, or right around the client.
+/// A layer that records calls into a file, for a [replay](crate::replay). Place it around the stack
+/// whose thresholds are in question, or directly around the client.
 ///
-/// A call costs two readings of the clock, a hash of its key and of its host, and a place in a
-/// bounded channel. It never waits: a thread of the recorder's own writes 32 bytes for each call.
-/// What the channel has no room for is lost, and the file tells how many were.
+/// A call costs two clock reads, a hash of its key and of its host, and a slot in a bounded
+/// channel. It never waits: a thread of the recorder writes 32 bytes for each call. Calls that the
+/// channel has no room for are lost, and the file holds their number.
 pub type Recorder<K = Unhashed, H = Unhashed, P = Unset> = GateLayer<RecorderGate<K, H>, P>;
 
 /// Settings of a [`Recorder`].
@@ -61,16 +61,16 @@ pub struct RecorderBuilder<K = Unhashed, H = Unhashed, P = Unset> {
     protocol: P,
 }
 
-/// Calls have no key, or no host, in the recording.
+/// A marker: calls have no key, or no host, in the recording.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unhashed;
 
-/// A closure that finds what is hashed.
+/// A closure that finds the value to hash.
 pub struct HashOf<F, T>(F, PhantomData<fn() -> T>);
 
-/// A way to find the hash of a request.
+/// A trait that finds the hash of a request.
 pub trait HashRequest<Req> {
-    /// The hash, or `None` of a request that has none.
+    /// Returns the hash, or `None` for a request without one.
     fn hash_of(&self, request: &Req, seed: u64) -> Option<u64>;
 }
 
@@ -82,7 +82,7 @@ pub struct RecorderGate<K = Unhashed, H = Unhashed> {
     host: H,
 }
 
-/// A recorder while it runs. All clones are the same recorder.
+/// A handle of a running recorder. All clones are the same recorder.
 #[derive(Debug, Clone)]
 pub struct RecorderHandle(Arc<Ring>);
 
@@ -127,13 +127,13 @@ where
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(seed);
         found.hash(&mut hasher);
-        // 0 is a call without one.
+        // 0 marks a call without a hash.
         Some(hasher.finish().max(1))
     }
 }
 
 impl RecorderBuilder {
-    /// A recorder that appends to a file.
+    /// Starts a recorder that appends to a file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -148,29 +148,29 @@ impl RecorderBuilder {
 }
 
 impl<K, H, P> RecorderBuilder<K, H, P> {
-    /// The number of calls that may be on their way to the file. Default 16384, half a megabyte:
-    /// what ends within the 100 ms between two writes, at 160 000 calls a second.
+    /// Sets how many calls may be on their way to the file. Default 16384, half a megabyte: the
+    /// calls that end within the 100 ms between two writes, at 160 000 calls a second.
     pub fn ring(mut self, calls: usize) -> Self {
         self.ring = calls;
         self
     }
 
-    /// The number of calls after which it stops. Default 33 554 432, a file of one gibibyte.
+    /// Sets the number of calls after which it stops. Default 33 554 432, a file of one gibibyte.
     pub fn max_calls(mut self, calls: u64) -> Self {
         self.max_calls = calls;
         self
     }
 
-    /// The seed of the hashes of keys and hosts, to be kept secret. Give all processes of a fleet
-    /// the same, and their recordings agree on keys. Default: a random one, so that nobody finds
-    /// out keys by trying.
+    /// Sets the seed of the hashes of keys and hosts. Keep it secret. If all processes of a fleet
+    /// have the same seed, their recordings agree on keys. Default: random, so that keys cannot be
+    /// found by trying.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// A closure `Fn(&Req) -> Option<T: Hash>` that finds the key of a request, such as its tenant.
-    /// Only its hash is recorded. Default: none.
+    /// Sets a closure `Fn(&Req) -> Option<T: Hash>` that finds the key of a request, such as its
+    /// tenant. Only its hash is recorded. Default: none.
     pub fn key<Req, T, F>(self, key: F) -> RecorderBuilder<HashOf<F, T>, H, P>
     where
         F: Fn(&Req) -> Option<T>,
@@ -187,8 +187,9 @@ impl<K, H, P> RecorderBuilder<K, H, P> {
         }
     }
 
-    /// A closure `Fn(&Req) -> Option<T: Hash>` that finds the host that a request goes to: each has
-    /// a circuit in the replay. Only its hash is recorded. Default: all calls go to one.
+    /// Sets a closure `Fn(&Req) -> Option<T: Hash>` that finds the host that a request goes to.
+    /// Each host has a circuit in the replay. Only its hash is recorded. Default: all calls go to
+    /// one host.
     pub fn host<Req, T, F>(self, host: F) -> RecorderBuilder<K, HashOf<F, T>, P>
     where
         F: Fn(&Req) -> Option<T>,
@@ -218,19 +219,19 @@ impl<K, H, P> RecorderBuilder<K, H, P> {
         }
     }
 
-    /// The gate alone, to stand before others in a [`GateLayer`]: calls that a later one rejects
-    /// are recorded as rejected.
+    /// Builds the gate alone, for use before others in a [`GateLayer`]: calls that a later gate
+    /// rejects are recorded as rejected.
     ///
     /// # Errors
-    /// Those of the file, and of a thread that cannot be started.
+    /// The file fails, or the thread cannot be started.
     pub fn gate(self) -> io::Result<RecorderGate<K, H>> {
         Ok(self.parts()?.0)
     }
 
-    /// The layer.
+    /// Builds the layer.
     ///
     /// # Errors
-    /// Those of the file, and of a thread that cannot be started.
+    /// The file fails, or the thread cannot be started.
     pub fn build<Q>(self) -> io::Result<Recorder<K, H, Q>>
     where
         P: Choice<Protocol = Q>,
@@ -273,14 +274,14 @@ impl<K, H> RecorderGate<K, H> {
 }
 
 impl RecorderHandle {
-    /// The counts so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn snapshot(&self) -> RecorderSnapshot {
         self.0.snapshot()
     }
 
-    /// Waits until all calls that have ended are in the file, for a few milliseconds. It blocks the
-    /// thread, so it is for the end of a program.
+    /// Waits until all calls that have ended are in the file, a few milliseconds. It blocks the
+    /// thread, so use it at the end of a program.
     pub fn flush(&self) {
         self.0.flush();
     }

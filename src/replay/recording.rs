@@ -1,4 +1,4 @@
-//! The file of a recording: a head of 32 bytes, then 32 bytes for each call, in any order.
+//! The file of a recording: a header of 32 bytes, then 32 bytes for each call, in any order.
 
 use std::{
     fs::{File, OpenOptions},
@@ -8,9 +8,9 @@ use std::{
 
 use crate::replay::call::{Call, SIZE, lost_in, lost_mark};
 
-/// Writes a recording: what a [`Recorder`](crate::replay::Recorder) does for calls of a program.
+/// A writer of a recording, like the one of a [`Recorder`](crate::replay::Recorder).
 ///
-/// It buffers: [`flush`](Self::flush) hands everything to the system.
+/// It is buffered: [`flush`](Self::flush) passes everything to the system.
 #[derive(Debug)]
 pub struct RecordingWriter<W: Write = File> {
     file: BufWriter<W>,
@@ -25,11 +25,11 @@ pub(super) enum Entry {
 }
 
 impl RecordingWriter {
-    /// Opens a file, and appends to the recording that is in it. A last entry that was cut off, by
-    /// a crash for instance, is taken away.
+    /// Opens a file, and appends to the recording in it. Removes a truncated last entry, which a
+    /// crash can leave.
     ///
     /// # Errors
-    /// Those of the system, and a file with something else in it.
+    /// The system fails, or the file holds something else.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let options = OpenOptions::new()
@@ -59,10 +59,10 @@ impl RecordingWriter {
 }
 
 impl<W: Write> RecordingWriter<W> {
-    /// Begins a recording.
+    /// Starts a recording.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The writer fails.
     pub fn new(file: W) -> io::Result<Self> {
         let mut file = BufWriter::with_capacity(BUFFER, file);
         file.write_all(&HEAD)?;
@@ -72,23 +72,23 @@ impl<W: Write> RecordingWriter<W> {
     /// Appends a call.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The writer fails.
     pub fn write(&mut self, call: &Call) -> io::Result<()> {
         self.file.write_all(&call.to_bytes())
     }
 
-    /// Notes that so many calls are missing, at a moment in nanoseconds since 1970.
+    /// Notes that calls are missing, at a time in nanoseconds since 1970.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The writer fails.
     pub fn write_lost(&mut self, count: u64, at: u64) -> io::Result<()> {
         self.file.write_all(&lost_mark(count, at))
     }
 
-    /// Hands all that was written to the system.
+    /// Passes everything that was written to the system.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// The writer fails.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
@@ -99,7 +99,7 @@ pub(super) fn is_recording(start: &[u8]) -> bool {
     start.starts_with(&HEAD)
 }
 
-/// Reads the entries after the head, one after the other.
+/// Reads the next entry after the header.
 pub(super) fn next_entry(reader: &mut impl Read) -> io::Result<Option<Entry>> {
     let mut bytes = [0; SIZE];
     let mut filled = 0;
@@ -120,6 +120,6 @@ pub(super) fn next_entry(reader: &mut impl Read) -> io::Result<Option<Entry>> {
     }))
 }
 
-/// The head: a name, the version 1 of the format, and the size of an entry.
+/// The header: a name, version 1 of the format, and the size of an entry.
 pub(super) const HEAD: [u8; SIZE] = *b"tower-keep recording\0\0\0\0\x01\0\0\0\x20\0\0\0";
 const BUFFER: usize = 1 << 16;

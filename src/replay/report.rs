@@ -1,4 +1,4 @@
-//! Everything that a replay says about a log.
+//! The results of a replay.
 
 use std::{collections::HashMap, io};
 
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Everything that a replay says about a log.
+/// The results of a replay of a log.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -34,41 +34,40 @@ pub struct Report {
     pub question: Question,
     /// The counts of the log's lines.
     pub lines: LineCounts,
-    /// The first look at the log.
+    /// The content of the log.
     pub survey: Survey,
-    /// The settings in force.
+    /// The results of the settings in force.
     pub now: Row,
-    /// The others.
+    /// The results of the settings compared with them.
     pub against: Option<Row>,
-    /// The burst that rejects nobody at each rate.
+    /// The smallest burst without rejections, at each rate.
     pub bursts: Vec<BurstPoint>,
-    /// Rate limits.
+    /// The rate limits.
     pub rates: Vec<Row>,
-    /// Circuits.
+    /// The circuits.
     pub circuits: Vec<Row>,
-    /// Timeouts.
+    /// The timeouts.
     pub timeouts: Vec<Row>,
-    /// Bulkheads.
+    /// The bulkheads.
     pub places: Vec<Row>,
-    /// Retry budgets.
+    /// The retry budgets.
     pub retries: Vec<Row>,
-    /// Hedges.
+    /// The hedges.
     pub hedges: Vec<HedgeRow>,
-    /// The settings that should be others.
+    /// The settings that should be changed.
     pub advice: Vec<Advice>,
-    /// The settings with the advice in them that has enough evidence, as a file. `build` accepts
-    /// it.
+    /// The settings changed by the advice that has enough evidence, as a file. `build` accepts it.
     pub settings: String,
     pub(super) keys: HashMap<u64, String>,
     pub(super) hosts: HashMap<u32, String>,
 }
 
 impl Report {
-    /// Replays a log: one pass to look at it, one for the bursts, and two over all candidates, with
+    /// Replays a log: one pass to survey it, one for the bursts, and two over all candidates, on
     /// two threads.
     ///
     /// # Errors
-    /// Those of temporary files.
+    /// Temporary files fail.
     pub fn of(log: Log, question: Question) -> io::Result<Self> {
         let Log {
             calls,
@@ -138,7 +137,7 @@ impl Report {
         })
     }
 
-    /// The name of a key: its text if it may be shown, and else its hash.
+    /// Returns the name of a key: its text if that may be shown, or else its hash.
     #[must_use]
     pub fn key_name(&self, key: u64) -> String {
         self.keys
@@ -147,7 +146,7 @@ impl Report {
             .unwrap_or_else(|| format!("key {key:016x}"))
     }
 
-    /// The name of a host.
+    /// Returns the name of a host.
     #[must_use]
     pub fn host_name(&self, host: u32) -> String {
         match (self.hosts.get(&host), host) {
@@ -158,7 +157,7 @@ impl Report {
     }
 }
 
-/// The rates of the curve: those of the log, and those that are set.
+/// Returns the rates of the curve: those of the log, and those that are set.
 fn rates_asked(survey: &Survey, set: [Option<&Thresholds>; 2]) -> Vec<Rate> {
     let mut rates = rates_for(survey, STEPS);
     let set = set.into_iter().flatten().filter_map(|one| one.rate);
@@ -168,9 +167,9 @@ fn rates_asked(survey: &Survey, set: [Option<&Thresholds>; 2]) -> Vec<Rate> {
     rates
 }
 
-/// The rows of all candidates, replayed under both assumptions.
+/// Returns the rows of all candidates, replayed under both assumptions.
 fn answered(calls: &Calls, survey: &Survey, groups: Vec<Candidates>) -> io::Result<Vec<Vec<Row>>> {
-    // Only what depends on the upstream is another if that is relieved.
+    // Only candidates that depend on the upstream change if it recovers.
     let depends = |one: &Thresholds| one.circuit.is_some() || one.retry.is_some();
     let all = || groups.iter().flatten().map(|(_, thresholds)| thresholds);
     let asked: Vec<_> = all().cloned().collect();

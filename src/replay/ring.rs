@@ -1,4 +1,4 @@
-//! The ring between calls and the recorder's thread, and the thread.
+//! The ring between calls and the recorder's thread, and that thread.
 
 use std::{
     io,
@@ -34,24 +34,25 @@ pub(super) struct Ring {
 pub struct RecorderSnapshot {
     /// The calls that were written to the file.
     pub written: u64,
-    /// The calls that are missing in it: the ring was full, the file as large as it may be, or the
+    /// The calls that are missing in it: the ring was full, the file had its maximum size, or the
     /// disk failed.
     pub lost: u64,
     /// The last error of the file.
     pub error: Option<String>,
 }
 
-/// Relaxed, but for what says otherwise: statistics, and flags that the thread looks at again.
+/// The state shared with the thread. Relaxed unless noted: statistics, and flags that the thread
+/// checks again.
 #[derive(Debug, Default)]
 struct Shared {
     written: AtomicU64,
     lost: AtomicU64,
-    /// The flushes that were asked for.
+    /// The number of flushes requested.
     asked: AtomicU64,
-    /// The last of these that is done. Release, partner of the Acquire in `flush`: the writes that
-    /// it waits for come before it.
+    /// The last flush that is done. Release, paired with the Acquire in `flush`: the writes that it
+    /// waits for come before it.
     flushed: AtomicU64,
-    /// If true, the thread is gone. Release and Acquire, as above.
+    /// If true, the thread has ended. Release and Acquire, for the same reason.
     ended: AtomicBool,
     error: Mutex<Option<String>>,
 }
@@ -83,15 +84,15 @@ impl Ring {
         }))
     }
 
-    /// The moment, in nanoseconds since 1970.
+    /// Returns the time, in nanoseconds since 1970.
     pub(super) fn now(&self, now: &Now) -> u64 {
         self.epoch.saturating_add(now.by(&self.clock))
     }
 
-    /// Takes a call that ends now.
+    /// Records a call that ends now.
     pub(super) fn record(&self, mut call: Call, now: &Now) {
         call.duration = self.now(now).saturating_sub(call.start);
-        // Full, or its thread is gone.
+        // The ring is full, or its thread has ended.
         if self.sender.try_send(call).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -119,7 +120,7 @@ impl Ring {
 }
 
 impl Drop for Ring {
-    /// The thread ends once nobody can record any more.
+    /// Wakes the thread, which ends once no recorder is left.
     fn drop(&mut self) {
         self.writer.unpark();
     }
@@ -131,7 +132,7 @@ struct Writer {
     receiver: Receiver<Call>,
     shared: Arc<Shared>,
     left: u64,
-    /// The lost calls that the file knows of.
+    /// The number of lost calls noted in the file.
     told: u64,
     last: u64,
 }
@@ -155,7 +156,7 @@ impl Writer {
         }
     }
 
-    /// Writes what is there. Returns false once nobody can record any more.
+    /// Writes the calls in the ring. Returns false once no recorder is left.
     fn drain(&mut self) -> bool {
         loop {
             match self.receiver.try_recv() {

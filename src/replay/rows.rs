@@ -8,29 +8,29 @@ use crate::replay::{stack::StackSettings, tally::Replayed};
 pub struct Question {
     /// The settings in force.
     pub now: StackSettings,
-    /// Others to compare them with.
+    /// Other settings to compare them with.
     pub against: Option<StackSettings>,
-    /// If true, keys are shown as the log has them, and else by their hashes.
+    /// If true, keys are shown as the log has them. Otherwise their hashes are shown.
     pub show_keys: bool,
 }
 
-/// Thresholds, and what they would have done, between two bounds.
+/// A set of thresholds with its results, between two bounds.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Row {
-    /// The difference in it: `min_calls 50`.
+    /// Its difference from the settings in force: `min_calls 50`.
     pub name: String,
-    /// With the upstream as it was.
+    /// The results if the upstream behaves as recorded.
     pub as_it_was: Replayed,
-    /// With the upstream as the load that was spared would have left it at best.
+    /// The results if the upstream recovers as the spared load allows at best.
     pub relieved: Replayed,
-    /// The false trips a week to be expected by the binomial distribution, if it has a circuit: at
-    /// least, and at most.
+    /// The expected false trips a week by the binomial distribution, if it has a circuit: at least,
+    /// and at most.
     pub expected: Option<(f64, f64)>,
 }
 
 impl Question {
-    /// A question about a client with default settings.
+    /// Makes a question about a stack with these settings.
     #[must_use]
     pub fn new(now: StackSettings) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Calls in the order of their starts, however many: sorted in parts, in files, and merged.
+//! Calls in the order of their starts, in any number: sorted in parts, in files, and merged.
 
 use std::{
     cmp::Reverse,
@@ -14,8 +14,8 @@ use crate::replay::{
     recording::{Entry, next_entry},
 };
 
-/// Calls in the order of their starts. More than a million of them lie in temporary files of 32
-/// bytes a call, which are removed with this value.
+/// Calls in the order of their starts. Beyond a million they are in temporary files of 32 bytes per
+/// call, which are removed with this value.
 #[derive(Debug, Default)]
 pub struct Calls {
     memory: Vec<Call>,
@@ -23,7 +23,7 @@ pub struct Calls {
     count: u64,
 }
 
-/// Takes calls in any order.
+/// A sorter that takes calls in any order.
 #[derive(Debug)]
 pub(super) struct Sorter {
     chunk: Vec<Call>,
@@ -37,16 +37,16 @@ pub(super) struct Sorter {
 struct Run(PathBuf);
 
 impl Calls {
-    /// The number of calls.
+    /// Returns the number of calls.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Visits all of them, in the order of their starts.
+    /// Visits all calls, in the order of their starts.
     ///
     /// # Errors
-    /// Those of the temporary files.
+    /// Temporary files fail.
     pub fn each(&self, visit: &mut dyn FnMut(&Call)) -> io::Result<()> {
         if self.runs.is_empty() {
             self.memory.iter().for_each(visit);
@@ -72,11 +72,11 @@ impl Calls {
         Ok(())
     }
 
-    /// Each call with its time from the first one, as [`Drill::recorded`] takes them: what really
-    /// came is then what a drill sends.
+    /// Returns each call with its time from the first one, as [`Drill::recorded`] takes them. A
+    /// drill then sends the recorded traffic.
     ///
     /// # Errors
-    /// Those of the temporary files.
+    /// Temporary files fail.
     ///
     /// [`Drill::recorded`]: https://docs.rs/tower-keep/latest/tower_keep/drill/struct.Drill.html
     pub fn moments(&self) -> io::Result<Vec<(std::time::Duration, Call)>> {
@@ -104,7 +104,7 @@ impl FromIterator<Call> for Calls {
 }
 
 impl Sorter {
-    /// One that keeps so many calls in memory, and the others in this folder.
+    /// Makes one that keeps `limit` calls in memory, and the others in this folder.
     pub(super) fn new(limit: usize, folder: &Path) -> Self {
         Self {
             chunk: Vec::new(),
@@ -150,7 +150,7 @@ impl Sorter {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // What cannot be removed now is left to the system's own cleaning.
+        // A file that cannot be removed now is left to the system's cleaning.
         fs::remove_file(&self.0).ok();
     }
 }

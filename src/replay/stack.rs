@@ -1,4 +1,4 @@
-//! The stack that is asked about: its settings, as a file has them.
+//! The settings of the stack in question, as a file has them.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::{
     stack,
 };
 
-/// The settings of the stack that is asked about.
+/// The settings of the stack in question.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum StackSettings {
@@ -33,13 +33,13 @@ pub(super) enum Change {
 }
 
 impl StackSettings {
-    /// The defaults of a client.
+    /// Returns the defaults of a client.
     #[must_use]
     pub fn client() -> Self {
         Self::Client(Box::default())
     }
 
-    /// The defaults of a server. It has no limit yet, and does not build without one.
+    /// Returns the defaults of a server. It has no limit yet, and does not build without one.
     #[must_use]
     pub fn server() -> Self {
         Self::Server(Box::default())
@@ -48,7 +48,7 @@ impl StackSettings {
     /// Reads the text of a client's file.
     ///
     /// # Errors
-    /// What cannot be read, and what `build` refuses.
+    /// The text cannot be read, or `build` rejects it.
     pub fn read_client(toml: &str) -> io::Result<Self> {
         let settings: ClientSettings = read(toml)?;
         let this = Self::Client(Box::new(settings));
@@ -59,7 +59,7 @@ impl StackSettings {
     /// Reads the text of a server's file.
     ///
     /// # Errors
-    /// What cannot be read, and what `build` refuses.
+    /// The text cannot be read, or `build` rejects it.
     pub fn read_server(toml: &str) -> io::Result<Self> {
         let settings: ServerSettings = read(toml)?;
         let this = Self::Server(Box::new(settings));
@@ -67,10 +67,10 @@ impl StackSettings {
         Ok(this)
     }
 
-    /// Builds the stack.
+    /// Builds the stack as a check.
     ///
     /// # Errors
-    /// What `build` refuses.
+    /// `build` rejects the settings.
     pub fn check(&self) -> Result<(), ConfigError> {
         match self {
             Self::Client(settings) => {
@@ -83,7 +83,7 @@ impl StackSettings {
         Ok(())
     }
 
-    /// The thresholds in it.
+    /// Returns its thresholds.
     #[must_use]
     pub fn thresholds(&self) -> Thresholds {
         match self {
@@ -92,10 +92,10 @@ impl StackSettings {
         }
     }
 
-    /// The text of its file.
+    /// Returns the text of its file.
     ///
     /// # Errors
-    /// Settings that TOML cannot write.
+    /// TOML cannot represent the settings.
     pub fn to_toml(&self) -> io::Result<String> {
         let text = match self {
             Self::Client(settings) => toml::to_string(&**settings),
@@ -108,7 +108,7 @@ impl StackSettings {
         matches!(self, Self::Client(_))
     }
 
-    /// The name of its timeout.
+    /// Returns the name of its timeout.
     pub(super) fn timeout_name(&self) -> &'static str {
         if self.is_client() {
             "attempt_timeout"
@@ -133,7 +133,7 @@ fn change_client(settings: &mut ClientSettings, change: Change) {
         }
         Change::Timeout(duration) => {
             settings.attempt_timeout = OrOff::On(HumanDuration(duration));
-            // A stack has room for one attempt at least, and the window for two timeouts.
+            // The total must have room for one attempt, and the window for two timeouts.
             let total = settings.total_timeout;
             if matches!(total, OrOff::On(HumanDuration(total)) if total < duration) {
                 settings.total_timeout = OrOff::On(HumanDuration(duration * 2));

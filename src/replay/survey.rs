@@ -1,4 +1,4 @@
-//! The first look at a log: what the candidates are taken from, and what they are judged by.
+//! The survey of a log: the source of the candidates, and the data to judge them.
 
 use std::{
     cmp::Reverse,
@@ -18,19 +18,19 @@ use crate::{
     statistics::whole,
 };
 
-/// A log's content, in one pass over it.
+/// The content of a log, from one pass over it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Survey {
     /// The start of the first call, in nanoseconds since 1970.
     pub first: u64,
-    /// The end of the last one.
+    /// The end of the last call, in nanoseconds since 1970.
     pub last: u64,
     /// The calls by their end.
     pub ends: Vec<(End, u64)>,
     /// All calls.
     pub calls: u64,
-    /// All units that they cost.
+    /// The units that all calls cost.
     pub cost: u64,
     /// The days, in UTC, on which there were calls.
     pub days: u64,
@@ -40,23 +40,23 @@ pub struct Survey {
     pub peak_second: u64,
     /// The durations of good answers.
     pub good: Histogram,
-    /// The durations of bad ones.
+    /// The durations of failures and overloads.
     pub bad: Histogram,
-    /// The calls that met so many in flight, themselves included.
+    /// The number of calls by how many were in flight at their start, themselves included.
     pub in_flight: Vec<u64>,
     /// The mean number of calls in flight, by Little's law: rate times duration.
     pub mean_in_flight: f64,
-    /// The same in the busiest minute.
+    /// The same number in the busiest minute.
     pub peak_in_flight: f64,
-    /// The failures of each host, and when it was out of order.
+    /// The failures of each host, and its incidents.
     pub hosts: Vec<HostSurvey>,
     /// The units of each key, the largest first.
     pub keys: Vec<(u64, u64)>,
-    /// The calls of which only the second is known.
+    /// The calls with a time of whole seconds.
     pub coarse: u64,
 }
 
-/// A log's content of one host.
+/// The content of a log for one host.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HostSurvey {
@@ -64,57 +64,57 @@ pub struct HostSurvey {
     pub host: u32,
     /// The calls that it answered.
     pub calls: u64,
-    /// The share of bad answers outside of incidents.
+    /// The share of bad answers outside incidents.
     pub base_rate: f64,
-    /// The times at which it was out of order.
+    /// The times in which it failed unusually often.
     pub incidents: Vec<Incident>,
     /// The calls of each second that had any, and the bad ones.
     pub(super) seconds: Vec<(u64, u32, u32)>,
 }
 
 impl Survey {
-    /// Looks at all calls.
+    /// Surveys all calls.
     ///
     /// # Errors
-    /// Those of temporary files.
+    /// Temporary files fail.
     pub fn of(calls: &Calls) -> io::Result<Self> {
         let mut surveyor = Surveyor::default();
         calls.each(&mut |call| surveyor.see(call))?;
         Ok(surveyor.finish())
     }
 
-    /// The time that the log covers, at least a second.
+    /// Returns the time that the log covers, at least a second.
     #[must_use]
     pub fn span(&self) -> Duration {
         Duration::from_nanos(self.last.saturating_sub(self.first).max(SECOND))
     }
 
-    /// The time in which there were calls, by minutes: at night a shop is closed.
+    /// Returns the time with calls, in whole minutes, because some services are idle at night.
     #[must_use]
     pub fn active(&self) -> Duration {
         let minutes = Duration::from_secs(self.active_minutes.saturating_mul(60));
         minutes.clamp(Duration::from_secs(1), self.span())
     }
 
-    /// Weeks, as a fraction.
+    /// Returns the weeks, as a fraction.
     pub(super) fn weeks(&self) -> f64 {
         self.span().as_secs_f64() / WEEK
     }
 
-    /// Calls a second, on average over the active time.
+    /// Returns the calls per second, as the mean over the active time.
     #[must_use]
     pub fn mean_rate(&self) -> f64 {
         self.calls as f64 / self.active().as_secs_f64()
     }
 
-    /// The calls of one end.
+    /// Returns the calls with this end.
     #[must_use]
     pub fn of_end(&self, end: End) -> u64 {
         let found = self.ends.iter().find(|(one, _)| *one == end);
         found.map_or(0, |(_, count)| *count)
     }
 
-    /// The number of calls in flight that this share of calls met at most, themselves included.
+    /// Returns the most calls in flight that this share of calls met, themselves included.
     #[must_use]
     pub fn in_flight_at(&self, share: f64) -> u64 {
         let total: u64 = self.in_flight.iter().sum();
@@ -127,13 +127,13 @@ impl Survey {
         found.map_or(0, |place| place as u64)
     }
 
-    /// The largest number of calls in flight.
+    /// Returns the most calls in flight.
     #[must_use]
     pub fn most_in_flight(&self) -> u64 {
         self.in_flight.len().saturating_sub(1) as u64
     }
 
-    /// The share of bad answers outside of incidents, of all hosts.
+    /// Returns the share of bad answers outside incidents, of all hosts.
     #[must_use]
     pub fn base_rate(&self) -> f64 {
         let calls: u64 = self.hosts.iter().map(|host| host.calls).sum();
@@ -227,7 +227,7 @@ impl Surveyor {
     }
 
     fn see_host(&mut self, call: &Call, second: u64) {
-        // Past so many hosts the others are one.
+        // Beyond the maximum number of hosts, the others count as one.
         let is_known = self.hosts.len() < HOSTS || self.hosts.contains_key(&call.host);
         let host = if is_known { call.host } else { 0 };
         let seconds = self.hosts.entry(host).or_default();
@@ -300,7 +300,7 @@ impl HostSurvey {
         }
     }
 
-    /// The incident of a moment, or one that ended shortly before it.
+    /// Returns the incident at this time, or one that ended at most `grace` before it.
     pub(super) fn incident_at(&self, at: u64, grace: u64) -> Option<usize> {
         self.incidents
             .iter()
@@ -310,7 +310,7 @@ impl HostSurvey {
 
 const WEEK: f64 = 7.0 * 86_400.0;
 pub(super) const DAY: u64 = 86_400 * SECOND;
-/// Beyond so many calls in flight they are counted as so many.
+/// The maximum counted calls in flight: more count as this many.
 const MOST: usize = 1 << 20;
 const HOSTS: usize = 256;
 const KEYS: usize = 1 << 20;

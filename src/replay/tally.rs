@@ -1,40 +1,40 @@
-//! Counts of what thresholds would have done, by day.
+//! The counts of the effects of thresholds, per day.
 
 use std::ops::AddAssign;
 
 use crate::replay::{survey::DAY, thresholds::Thresholds};
 
-/// Counts of what thresholds would have done in some time.
+/// The counts of the effects of thresholds in some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Tally {
     /// All calls.
     pub calls: u64,
-    /// The calls that the upstream answered well.
+    /// The calls that the upstream answered with success.
     pub good: u64,
-    /// The calls that it answered badly.
+    /// The calls that it answered with a failure or an overload.
     pub bad: u64,
     /// Good calls that would have been rejected.
     pub rejected_good: u64,
-    /// Bad calls that would have been rejected: spared.
+    /// Bad calls that would have been rejected, and so spared.
     pub rejected_bad: u64,
-    /// Other calls that would have been rejected: such as had been rejected already.
+    /// Other calls that would have been rejected, such as those that already were.
     pub rejected_other: u64,
-    /// Good answers that would have come after the timeout.
+    /// Good answers that would have arrived after the timeout.
     pub lost_good: u64,
-    /// Bad answers that the timeout would have cut short.
+    /// Bad answers that the timeout would have cut off.
     pub cut_bad: u64,
-    /// The time that these would have taken beyond it, in nanoseconds.
+    /// The time that the calls cut off would have taken beyond the timeout, in nanoseconds.
     pub saved: u64,
-    /// The times that a closed circuit would have opened.
+    /// How often a closed circuit would have opened.
     pub trips: u64,
-    /// The times outside of an incident.
+    /// How often that would have been outside an incident.
     pub false_trips: u64,
     /// The time that circuits would have been open or half-open, in nanoseconds.
     pub open: u64,
     /// The incidents in which a circuit would have opened.
     pub detected: u64,
-    /// From their beginnings to that, in nanoseconds, all together.
+    /// The sum of the times from the start of these incidents to the opening, in nanoseconds.
     pub detection: u64,
     /// The retries that the budget would have paid for.
     pub retries: u64,
@@ -42,21 +42,21 @@ pub struct Tally {
     pub retries_denied: u64,
 }
 
-/// A log's calls under some thresholds.
+/// The effects of some thresholds on a log's calls.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Replayed {
     /// The thresholds.
     pub thresholds: Thresholds,
-    /// Each day since 1970 that has calls.
+    /// The counts of each day since 1970 that has calls.
     pub days: Vec<(u64, Tally)>,
-    /// The calls rejected of each key, the most first.
+    /// The rejected calls of each key, the most first.
     pub keys: Vec<(u64, u64)>,
     /// The incidents in the log.
     pub incidents: u64,
 }
 
-/// A part of the days: thresholds are chosen on one, and priced on the other.
+/// A part of the days: thresholds are chosen on one half, and priced on the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Half {
@@ -64,24 +64,24 @@ pub enum Half {
     Both,
     /// Every other day, from which thresholds are chosen.
     Choice,
-    /// The others, by which they are priced.
+    /// The other days, on which they are priced.
     Price,
 }
 
 impl Tally {
-    /// All rejected calls.
+    /// Returns all rejected calls.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.rejected_good + self.rejected_bad + self.rejected_other
     }
 
-    /// The share of good calls that would have been rejected or cut short.
+    /// Returns the share of good calls that would have been rejected or cut off.
     #[must_use]
     pub fn good_lost(&self) -> f64 {
         share(self.rejected_good + self.lost_good, self.good)
     }
 
-    /// The share of bad calls that would have been spared.
+    /// Returns the share of bad calls that would have been spared.
     #[must_use]
     pub fn bad_spared(&self) -> f64 {
         share(self.rejected_bad, self.bad)
@@ -110,7 +110,7 @@ impl AddAssign for Tally {
 }
 
 impl Replayed {
-    /// The sum of some days.
+    /// Returns the sum of some days.
     #[must_use]
     pub fn over(&self, half: Half) -> Tally {
         let mut sum = Tally::default();
@@ -120,13 +120,13 @@ impl Replayed {
         sum
     }
 
-    /// The sum of all days.
+    /// Returns the sum of all days.
     #[must_use]
     pub fn total(&self) -> Tally {
         self.over(Half::Both)
     }
 
-    /// Seconds from the beginning of an incident until the circuit opened, on average.
+    /// Returns the mean seconds from the start of an incident until the circuit opened.
     #[must_use]
     pub fn detection(&self) -> Option<f64> {
         let total = self.total();
@@ -134,12 +134,12 @@ impl Replayed {
     }
 }
 
-/// Tallies by the day since 1970.
+/// The tallies, by the day since 1970.
 #[derive(Debug, Default)]
 pub(super) struct Days(Vec<(u64, Tally)>);
 
 impl Days {
-    /// The tally of a moment's day. Moments come nearly in order.
+    /// Returns the tally of the day of a time. Times arrive nearly in order.
     pub(super) fn at(&mut self, nanos: u64) -> &mut Tally {
         let day = nanos / DAY;
         let before = self.0.iter().rposition(|(known, _)| *known <= day);
@@ -160,8 +160,8 @@ impl Days {
 }
 
 impl Half {
-    /// Returns whether a day since 1970 belongs to it. Every other day, and weeks are odd, so that
-    /// each half has every weekday.
+    /// Returns whether a day since 1970 belongs to it. The halves alternate daily, and a week has
+    /// an odd number of days, so each half has every weekday.
     #[must_use]
     pub fn has(self, day: u64) -> bool {
         match self {

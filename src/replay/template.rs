@@ -1,4 +1,4 @@
-//! The format of an access log, from the very text that nginx and Envoy are configured with.
+//! The format of an access log, from the text that nginx and Envoy are configured with.
 
 use crate::replay::fields::{Field, Values, Written};
 
@@ -14,7 +14,7 @@ enum Piece {
     Field(Field, String),
 }
 
-/// The fields that a user has named.
+/// The fields that the user has named.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Chosen<'a> {
     pub(super) key: Option<&'a str>,
@@ -22,7 +22,7 @@ pub(super) struct Chosen<'a> {
 }
 
 impl Template {
-    /// nginx's `log_format`.
+    /// Parses nginx's `log_format`.
     pub(super) fn nginx(format: &str, chosen: Chosen<'_>) -> Self {
         let mut pieces = Vec::new();
         let mut rest = format;
@@ -44,14 +44,14 @@ impl Template {
         Self { pieces }
     }
 
-    /// Envoy's `text_format`.
+    /// Parses Envoy's `text_format`.
     pub(super) fn envoy(format: &str, chosen: Chosen<'_>) -> Self {
         let mut pieces = Vec::new();
         let mut rest = format.trim_end_matches("\\n").trim_end_matches('\n');
         while let Some(at) = rest.find('%') {
             push_text(&mut pieces, &rest[..at]);
             rest = &rest[at + 1..];
-            // `%START_TIME(%s.%3f)%` has the sign within its brackets.
+            // `%START_TIME(%s.%3f)%` has a percent sign within its parentheses.
             let end = end_of_operator(rest);
             let name = &rest[..end];
             rest = rest.get(end + 1..).unwrap_or("");
@@ -61,7 +61,7 @@ impl Template {
         Self { pieces }
     }
 
-    /// Takes a line apart, or `None` if it is of another format.
+    /// Splits a line into values, or `None` if it has another format.
     pub(super) fn read<'a>(&self, line: &'a str) -> Option<Values<'a>> {
         let mut values = Values::default();
         let mut rest = line;
@@ -80,11 +80,11 @@ impl Template {
                 }
             }
         }
-        // What a newer configuration has appended does not matter.
+        // Fields that a newer configuration has appended are ignored.
         (rest.is_empty() || rest.starts_with([' ', '\t'])).then_some(values)
     }
 
-    /// The part that the format lacks for a replay.
+    /// Returns the part that the format lacks for a replay.
     pub(super) fn lacks(&self) -> Option<&'static str> {
         let has = |wanted: fn(&Field) -> bool| {
             let mut pieces = self.pieces.iter();
@@ -108,8 +108,8 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-/// Where a value ends: at the next text of the format. nginx's lists of upstreams have `, ` and
-/// ` : ` within them.
+/// Returns the end of a value: the next text of the format. nginx's lists of upstreams contain `, `
+/// and ` : `.
 fn value_end(rest: &str, text: &str, name: &str) -> Option<usize> {
     let mut from = 0;
     loop {
@@ -189,10 +189,10 @@ fn envoy_field(name: &str, chosen: Chosen<'_>) -> Field {
     }
 }
 
-/// nginx's own format, which has no duration.
+/// nginx's default format, which has no duration.
 pub(super) const COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status \
     $body_bytes_sent \"$http_referer\" \"$http_user_agent\"";
-/// Envoy's own format.
+/// Envoy's default format.
 pub(super) const ENVOY: &str = "[%START_TIME%] \"%REQ(:METHOD)% \
     %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% \
     %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// The thresholds that a replay tries. `None` is a part that is not there.
+/// The thresholds that a replay tries. `None` is a part that is absent.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Thresholds {
@@ -18,7 +18,7 @@ pub struct Thresholds {
     pub circuit: Option<BreakerConfig>,
     /// The rate limit.
     pub rate: Option<RateThreshold>,
-    /// The calls in flight.
+    /// The most calls in flight.
     pub places: Option<usize>,
     /// The longest time of one call.
     pub timeout: Option<Duration>,
@@ -26,38 +26,38 @@ pub struct Thresholds {
     pub retry: Option<RetryThreshold>,
 }
 
-/// A limit on a rate.
+/// A rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateThreshold {
     /// The rate.
     pub rate: Rate,
-    /// The units that may come at once after a pause.
+    /// The units that may arrive at once after a pause.
     pub burst: u32,
-    /// If true, each key has a limit of its own.
+    /// If true, each key has its own limit.
     pub per_key: bool,
 }
 
-/// Retries, and what pays for them.
+/// Retries, and their budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct RetryThreshold {
-    /// The largest number of attempts, the first included.
+    /// The most attempts, the first included.
     pub attempts: u32,
     /// The tokens of a full budget.
     pub capacity: u32,
-    /// The part of a token that each success pays in.
+    /// The part of a token that each success adds.
     pub ratio: f64,
 }
 
 impl Thresholds {
-    /// No threshold at all.
+    /// Makes a set without thresholds.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// A rate limit alone.
+    /// Makes a rate limit alone.
     #[must_use]
     pub fn rate(rate: Rate, burst: u32) -> Self {
         let per_key = false;
@@ -71,7 +71,7 @@ impl Thresholds {
         }
     }
 
-    /// A rate limit of each key alone.
+    /// Makes a rate limit for each key alone.
     #[must_use]
     pub fn rate_per_key(rate: Rate, burst: u32) -> Self {
         let per_key = true;
@@ -85,7 +85,7 @@ impl Thresholds {
         }
     }
 
-    /// A circuit alone.
+    /// Makes a circuit alone.
     #[must_use]
     pub fn circuit(config: BreakerConfig) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl Thresholds {
         }
     }
 
-    /// A bulkhead alone.
+    /// Makes a bulkhead alone.
     #[must_use]
     pub fn places(limit: usize) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Thresholds {
         }
     }
 
-    /// A timeout alone.
+    /// Makes a timeout alone.
     #[must_use]
     pub fn timeout(duration: Duration) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl Thresholds {
         }
     }
 
-    /// Retries alone, by a budget that successes pay for.
+    /// Makes retries alone, with a budget that successes pay for.
     #[must_use]
     pub fn retry(attempts: u32, capacity: u32, ratio: f64) -> Self {
         Self {
@@ -125,7 +125,8 @@ impl Thresholds {
         }
     }
 
-    /// The thresholds of a client's stack. A budget that calls and time pay for is left out.
+    /// Returns the thresholds of a client's stack. A budget that calls and time pay for is left
+    /// out.
     #[must_use]
     pub fn of_client(settings: &ClientSettings) -> Self {
         let circuit = &settings.circuit_breaker;
@@ -150,7 +151,7 @@ impl Thresholds {
         }
     }
 
-    /// The thresholds of a server's stack.
+    /// Returns the thresholds of a server's stack.
     #[must_use]
     pub fn of_server(settings: &ServerSettings) -> Self {
         let bulkhead = settings.bulkhead.as_ref().filter(|one| one.enabled);

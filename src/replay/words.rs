@@ -1,10 +1,10 @@
-//! Numbers as people read them.
+//! Numbers for people to read.
 
 use std::time::Duration;
 
 use crate::algorithm::Rate;
 
-/// `0.012 %`, with the digits that matter.
+/// Returns `0.012 %`, with the digits that matter.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
@@ -15,12 +15,12 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// `1.2 s`, of nanoseconds.
+/// Returns `1.2 s`, from nanoseconds.
 pub(super) fn time(nanos: u64) -> String {
     seconds(nanos as f64 / 1e9)
 }
 
-/// `1.2 s`, `35 ms` or `3.1 h`.
+/// Returns `1.2 s`, `35 ms` or `3.1 h`.
 pub(super) fn seconds(seconds: f64) -> String {
     let plain = |value: f64, unit: &str| match value {
         0.0 => format!("0 {unit}"),
@@ -38,7 +38,7 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// `0.3` or `12`, of how often something happens.
+/// Returns `0.3` or `12`, for how often something happens.
 pub(super) fn often(times: f64) -> String {
     match times {
         0.0 => "0".into(),
@@ -48,17 +48,17 @@ pub(super) fn often(times: f64) -> String {
     }
 }
 
-/// `100/s`, as files write it.
+/// Returns `100/s`, as files write it.
 pub(super) fn rate(rate: Rate) -> String {
     format!("{:?}", crate::settings::HumanRate(rate))
 }
 
-/// `250ms`, as files write it.
+/// Returns `250ms`, as files write it.
 pub(super) fn duration(duration: Duration) -> String {
     format!("{:?}", crate::settings::HumanDuration(duration))
 }
 
-/// `1 234 567`.
+/// Returns `1 234 567`.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut written = String::new();
@@ -71,14 +71,14 @@ pub(super) fn count(number: u64) -> String {
     written
 }
 
-/// A round duration above: of two digits.
+/// Returns the next higher duration with two digits.
 pub(super) fn rounded_up(nanos: u64) -> Duration {
     let millis = nanos.div_ceil(1_000_000).max(1);
     let scale = 10u64.pow(millis.ilog10().saturating_sub(1));
     Duration::from_millis(millis.div_ceil(scale) * scale)
 }
 
-/// Text that a page shows as it is.
+/// Returns text that a page shows unchanged.
 pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::new();
     for letter in text.chars() {
