@@ -45,7 +45,7 @@ pub(crate) struct Parts<K> {
     each: Each,
 }
 
-/// The closure that makes budgets; `None` for the default.
+/// The closure that makes budgets. `None` for the default.
 #[derive(Clone)]
 struct Each(Option<Arc<dyn Fn() -> Budget + Send + Sync>>);
 

@@ -147,6 +147,6 @@ impl fmt::Display for Undrained {
 
 impl Error for Undrained {}
 
-/// How long a rejected call is told to wait, on average a little longer. By then another instance
-/// has taken over, or the load balancer has noticed.
+/// The wait that a rejected call is told, on average a little longer. By then another instance has
+/// taken over, or the load balancer has noticed.
 const HINT: Duration = Duration::from_secs(1);

@@ -31,7 +31,7 @@ pub struct Http(());
 /// of its URI, or to the first if there is none of that name.
 ///
 /// A refused or broken connection is an [`io::Error`](std::io::Error) of that kind. After a refused
-/// one nothing was sent; after a broken one that is unknown. Cheap to clone. Always ready: calls
+/// one nothing was sent. After a broken one that is unknown. Cheap to clone. Always ready: calls
 /// wait at the upstream.
 #[derive(Clone)]
 pub struct HttpUpstream {

@@ -26,7 +26,7 @@ pub(super) struct Job {
 pub(super) enum Stage {
     Waits,
     Runs,
-    /// It is never answered.
+    /// Never answered.
     Hangs,
     Done,
 }

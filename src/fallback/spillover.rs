@@ -139,8 +139,8 @@ impl<L, B: Clone> SpilloverBuilder<L, B> {
 }
 
 impl<L, B> SpilloverLayer<L, B> {
-    /// Returns the handle. It counts the calls that went to the backup; of the causes, only
-    /// `rejections`.
+    /// Returns the handle. It counts the calls that went to the backup. Of the causes, only
+    /// `rejections` is used.
     #[must_use]
     pub fn handle(&self) -> FallbackHandle {
         FallbackHandle::new(self.spill.state.clone())

@@ -24,7 +24,7 @@ pub struct FaultPolicy {
 pub struct Snapshot {
     /// The reason given to the layer.
     pub reason: &'static str,
-    /// How long faults continue. `None` if none are injected now.
+    /// The rest of the run. `None` if no faults are injected now.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::config::seconds::if_any")

@@ -68,7 +68,7 @@ pub(super) type Answer<S, P, Req> = Result<
 
 /// The consequence of an attempt's result for the call.
 pub(super) enum Verdict<A> {
-    /// It is the answer.
+    /// The result is the answer.
     Stands(A),
     /// Another attempt may do better.
     Failed(Next),

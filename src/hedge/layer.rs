@@ -274,6 +274,7 @@ fn own_budget(max_hedges: usize) -> impl Fn() -> Budget + Send + Sync + 'static 
     }
 }
 
-/// How many hedges a success pays for: at most 2 % more calls. As `tests/retry/hedge_load.rs`
-/// shows, a tenth does not harm a healthy server either, but stored tokens do.
+/// The part of a hedge that a success pays for: at most 2 % more calls. As
+/// `tests/retry/hedge_load.rs` shows, a tenth does not harm a healthy server either, but stored
+/// tokens do.
 const OWN_RATIO: f64 = 0.02;

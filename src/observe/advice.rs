@@ -21,7 +21,7 @@ pub struct Advice {
     pub reason: String,
     /// The price of the better value, and what it saves, with confidence intervals.
     pub price: String,
-    /// How certain it is.
+    /// The certainty of the advice.
     pub evidence: Evidence,
     /// The first alert of `examples/observability` that would report it, if one does.
     pub alert: Option<&'static str>,

@@ -7,8 +7,8 @@ use crate::observe::{BUCKETS, Histogram, Metric, series::Series};
 /// The counts that each recorder has received. A new recorder receives everything from the start.
 #[derive(Debug, Default)]
 pub(super) struct Exported {
-    /// By the recorder's address, since it has no other name. So a local recorder at the address of
-    /// an earlier one receives too little. The global recorder is never replaced.
+    /// The recorders, identified by address, because they have no other name. So a local recorder
+    /// at the address of an earlier one receives too little. The global recorder is never replaced.
     recorders: HashMap<usize, ExportedCounts>,
     /// The number of publications so far.
     publications: u64,

@@ -109,12 +109,15 @@
 //! one (`suppressed`). One more reports the rest when they have ended for a second. A key is
 //! redacted as above.
 //!
-//! The span of a call is updated if it has declared these fields: `tower_keep.attempt` is the
-//! number of the last attempt that a retry has sent. `tower_keep.outcome` is how the call ended
-//! (`success`, `failure`, `overload`, `rejected`, `timeout`), as the outermost layer that learns it
-//! sees it. `http.request.resend_count` is OpenTelemetry's name for how often a call was sent
-//! again; it stays empty if it was not. Nothing is recorded for calls that were dropped. Without a
-//! subscriber this costs a load.
+//! The span of a call is updated if it has declared these fields:
+//!
+//! - `tower_keep.attempt`: the number of the last attempt that a retry has sent.
+//! - `tower_keep.outcome`: how the call ended (`success`, `failure`, `overload`, `rejected`,
+//!   `timeout`), as seen by the outermost layer that learns it.
+//! - `http.request.resend_count`: OpenTelemetry's name for how often a call was sent again. Empty
+//!   if it was not.
+//!
+//! Nothing is recorded for calls that were dropped. Without a subscriber this costs a load.
 //!
 //! ```
 //! # #[cfg(feature = "tracing")] {

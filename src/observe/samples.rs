@@ -364,7 +364,7 @@ fn gauge(value: u64) -> Value {
     Value::Gauge(value as f64)
 }
 
-/// Returns the share of the window's calls; 0 if it has none.
+/// Returns the share of the window's calls, or 0 if it has none.
 #[expect(clippy::cast_precision_loss, reason = "exact below 9 * 10^15")]
 fn share(part: u64, window: Counts) -> Value {
     Value::Gauge(part as f64 / window.total().max(1) as f64)

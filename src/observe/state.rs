@@ -20,7 +20,7 @@ pub struct Instance {
     pub config: Vec<(&'static str, f64)>,
     /// The data that only its pattern has.
     pub state: State,
-    /// How long calls took or waited.
+    /// The durations of calls, or of their waits.
     pub histograms: Vec<Histogram>,
     /// The keys in the worst state, at most ten, or all that have a label in metrics. Empty without
     /// keys, and for rate limits, whose tables store no keys.
@@ -82,7 +82,7 @@ pub struct FleetCounts {
     pub failed: u64,
     /// If true, the store does not answer.
     pub is_down: bool,
-    /// The mean round trip of the last answers in seconds; `None` before the first.
+    /// The mean round trip of the last answers in seconds. `None` before the first.
     pub round_trip: Option<f64>,
 }
 
@@ -101,23 +101,23 @@ pub enum State {
     Bulkhead {
         /// The calls in flight.
         in_flight: u64,
-        /// The most calls in flight; of keys, of each.
+        /// The most calls in flight, or of each key.
         limit: u64,
         /// The calls in the wait queue.
         queued: u64,
-        /// The share of the limit that is in use; of keys, of the fullest.
+        /// The share of the limit that is in use, or that of the fullest key.
         used: f64,
         /// The numbers that the limit is learned from, if it is learned and there is only one.
         learned: Option<LearnedLimit>,
     },
     /// A rate limit, or the limits of all keys.
     RateLimit {
-        /// The calls in the wait queue; `None` for keyed limits of any kind, which have a queue
+        /// The calls in the wait queue. `None` for keyed limits of any kind, which have a queue
         /// each.
         queued: Option<u64>,
-        /// Keys that have used some of their burst; `None` without keys.
+        /// Keys that have used some of their burst. `None` without keys.
         keys: Option<u64>,
-        /// Keys that were replaced by another so far; `None` without keys.
+        /// Keys that were replaced by another so far. `None` without keys.
         evictions: Option<u64>,
         /// The counts of the store, if processes share the limit.
         fleet: Option<FleetCounts>,
@@ -128,7 +128,7 @@ pub enum State {
         calls: Vec<(&'static str, u64)>,
         /// Attempts beyond the first that were sent so far, by the problem of the one before.
         attempts: Vec<(&'static str, u64)>,
-        /// How many retries the budget would pay for; `None` without a budget.
+        /// The retries that the budget would pay for. `None` without a budget.
         budget: Option<u64>,
     },
     /// A fallback.
@@ -145,7 +145,7 @@ pub enum State {
     },
     /// A throttle, or the throttles of all keys.
     Throttle {
-        /// The probability that a call is rejected now; of keys, the highest.
+        /// The probability that a call is rejected now, or the highest of all keys.
         probability: f64,
     },
     /// A hedge.
@@ -154,7 +154,7 @@ pub enum State {
         sent: u64,
         /// The results of hedged calls so far: won by the `first` attempt, a `hedge`, or `none`.
         wins: Vec<(&'static str, u64)>,
-        /// The delay of a hedge now, in seconds; `None` until it is learned.
+        /// The delay of a hedge now, in seconds. `None` until it is learned.
         delay: Option<f64>,
     },
     /// Faults that are injected on purpose.
@@ -216,9 +216,9 @@ pub enum State {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LearnedLimit {
-    /// The mean time of a call in the last window; `None` before the first.
+    /// The mean time of a call in the last window. `None` before the first.
     pub rtt: Option<f64>,
-    /// The algorithm's estimate for a call that is not queued; `None` if it uses no times.
+    /// The algorithm's estimate for a call that is not queued. `None` if it uses no times.
     pub baseline: Option<f64>,
 }
 

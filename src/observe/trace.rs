@@ -1,4 +1,4 @@
-//! The events for `tracing`, if that feature is on; nothing otherwise.
+//! The events for `tracing`, or nothing without that feature.
 //!
 //! One event for each transition, each retry (at level `DEBUG`) and each change of settings. An
 //! outage is one `WARN` when the circuit opens and one when it closes. Events between them are

@@ -26,9 +26,9 @@ pub struct Tally {
     pub cut_bad: u64,
     /// The time that the calls cut off would have taken beyond the timeout, in nanoseconds.
     pub saved: u64,
-    /// How often a closed circuit would have opened.
+    /// The number of times that a closed circuit would have opened.
     pub trips: u64,
-    /// How often that would have been outside an incident.
+    /// The number of these times outside an incident.
     pub false_trips: u64,
     /// The time that circuits would have been open or half-open, in nanoseconds.
     pub open: u64,

@@ -24,7 +24,7 @@ pub(super) struct Again<S, Req, Err> {
     service: S,
     timer: Pin<Box<Sleep>>,
     stage: Stage<Req, Err>,
-    /// What was kept of the error of the attempt before the one under way.
+    /// The error of the attempt before the one under way, as far as it was kept.
     kept: Option<Err>,
     /// The retry that is planned or under way, with its token for as long as it can go back.
     plan: Plan,

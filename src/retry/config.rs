@@ -20,10 +20,10 @@ use crate::{Changed, ConfigError, algorithm::Backoff};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct RetryConfig {
-    /// How often a call is sent at most, the first time included. Default 3: more rarely helps, and
-    /// multiplies load.
+    /// The most times that a call is sent, the first time included. Default 3: more rarely helps,
+    /// and multiplies load.
     pub attempts: u32,
-    /// How long to wait between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
+    /// The waits between attempts. Default: from 100 ms, doubling up to 10 s, jittered.
     pub backoff: Backoff,
     /// The longest `Retry-After` to wait for. Beyond it the response is returned. Default 10 s.
     pub max_retry_after: Duration,

@@ -27,7 +27,7 @@ pub(super) struct Plan {
     pub(super) cause: Cause,
 }
 
-/// What a call remembers of its retries.
+/// The history of a call's retries.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct History {
     /// The retries so far.

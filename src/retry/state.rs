@@ -30,9 +30,9 @@ use crate::{
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// How many retries the budget would pay for; `None` without a budget. With [keyed
-    /// budgets](crate::budget::KeyedBudgets), the shared budget of all calls that have none of
-    /// their own.
+    /// The retries that the budget would pay for. `None` without a budget. With [keyed
+    /// budgets](crate::budget::KeyedBudgets), this is the shared budget of all calls that have none
+    /// of their own.
     pub budget: Option<u32>,
     /// Attempts beyond the first that were sent, so far.
     pub retries: u64,
@@ -98,11 +98,11 @@ pub(super) enum End {
 /// The reason for another attempt: what was wrong with the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// It failed, and may have been processed.
+    /// The attempt failed, and may have been processed.
     Failure,
     /// The upstream was overloaded.
     Overload,
-    /// It did not reach the upstream.
+    /// The attempt did not reach the upstream.
     NotSent,
     /// A layer beneath has rejected it.
     Rejected,

@@ -28,7 +28,7 @@ pub struct Call<K = ()> {
 
 /// Returns the key of a call that was given by reference, which is the usual way to use
 /// [`OneCall::key`](super::OneCall::key). Pass this function to `.keyed_by(..)` or `.per_key(..)`.
-/// The key is cloned for each attempt; a `&str` becomes a `String`.
+/// The key is cloned for each attempt. A `&str` becomes a `String`.
 ///
 /// ```
 /// use tower_keep::{RejectedKind, Run, rate_limit::{Rate, RateLimitLayer}, run};

@@ -132,7 +132,7 @@ pub struct BulkheadSettings {
 pub struct CodelSettings {
     /// The longest wait that does not count as queueing.
     pub target: HumanDuration,
-    /// How long waits may exceed `target`.
+    /// The time for which waits may exceed `target`.
     pub interval: HumanDuration,
 }
 

@@ -53,13 +53,13 @@ pub struct CallsSettings(BTreeMap<String, OneCallSettings>);
 #[serde(deny_unknown_fields, default, expecting = "fields with values")]
 #[non_exhaustive]
 pub struct OneCallSettings {
-    /// How often a call is sent at most, the first time included.
+    /// The most times that a call is sent, the first time included.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
     /// The units that a call takes of the rate limit.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub cost: Option<u32>,
-    /// How much a rejection of the call hurts.
+    /// The criticality: how much a rejection of the call hurts.
     #[serde(
         deserialize_with = "criticality",
         skip_serializing_if = "Option::is_none"

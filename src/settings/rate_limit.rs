@@ -273,7 +273,7 @@ impl RateLimitSettings {
 /// The changes of a running limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LimitMove {
-    /// Whether the limit is on afterwards. `None` if that does not change.
+    /// If true, the limit is on afterwards. `None` if that does not change.
     pub(super) on: Option<bool>,
     pub(super) quota: Option<(Rate, u32)>,
     pub(super) manners: Option<Manners>,

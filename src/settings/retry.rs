@@ -46,7 +46,7 @@ pub struct RetrySettings {
     /// Its name in errors, metrics and events.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How often a call is sent at most, the first time included. Default 3.
+    /// The most times that a call is sent, the first time included. Default 3.
     #[serde(deserialize_with = "scalar")]
     pub attempts: u32,
     /// The waits between attempts.

@@ -11,11 +11,11 @@ use crate::{
 /// A change of a rate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RateChange {
-    /// Whether the rate is on, or `None` if that does not change.
+    /// If true, the rate is on. `None` if that does not change.
     pub(super) on: Option<bool>,
     /// Rate and burst, if these change.
     pub(super) quota: Option<(Rate, u32)>,
-    /// How calls wait and which hints count, if that changes.
+    /// The rules for waiting and for hints, if they change.
     pub(super) manners: Option<Manners>,
 }
 

@@ -17,9 +17,9 @@ pub(super) fn attempt_within(total: Duration) -> Duration {
     }
 }
 
-/// How long calls rejected by a busy server are told to wait, on average a little longer. Short, so
-/// that a blip costs them little. Longer waits would hardly help: clients that return together cost
-/// the server more.
+/// The wait that calls rejected by a busy server are told. Short, so that a blip costs clients
+/// little. On average a little longer, because clients that return together would cost the server
+/// more than that.
 pub(crate) const BUSY: Duration = Duration::from_secs(1);
 /// The timeout of a server's call.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);

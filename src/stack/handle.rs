@@ -69,7 +69,7 @@ pub struct ClientSnapshot<
     pub retry: retry::Snapshot,
     /// The hedge, if calls are hedged.
     pub hedge: Option<hedge::Snapshot>,
-    /// How many retries or hedges the budget of each host would pay for. Hosts without their own
+    /// The retries or hedges that the budget of each host would pay for. Hosts without their own
     /// budget use the one in `retry` or `hedge`.
     pub retry_budgets: Vec<(Host, u32)>,
     /// The circuit of each host. Hosts without their own circuit share the one of `None`. It is the
@@ -77,7 +77,7 @@ pub struct ClientSnapshot<
     pub circuits: Vec<(Option<Host>, circuit_breaker::Snapshot)>,
     /// The throttle of each host, like `circuits`. Empty without throttles.
     pub throttles: Vec<(Option<Host>, throttle::Snapshot)>,
-    /// The rate, if there is one; for a keyed limit, all its limits.
+    /// The rate, if there is one, or all limits of a keyed one.
     pub rate_limit: L,
     /// The bulkhead of each host, like `circuits`, or of each key.
     pub bulkheads: B,
@@ -92,7 +92,7 @@ pub struct ClientSnapshot<
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ServerSnapshot<L = Option<rate_limit::Snapshot>, B = bulkhead::Snapshot> {
-    /// The rate, if there is one; for a keyed limit, all its limits.
+    /// The rate, if there is one, or all limits of a keyed one.
     pub rate_limit: L,
     /// The calls in flight. If keyed: the bulkhead of each key, and of `None`, which the other keys
     /// share.

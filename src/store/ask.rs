@@ -75,7 +75,7 @@ pub struct Ask {
 pub struct Grant {
     /// Units that may be spent.
     pub units: u32,
-    /// How long the units are valid, counted from before the ask was sent.
+    /// The time for which the units are valid, counted from before the ask was sent.
     pub good_for: Duration,
     /// With units: how long after the answer they may be spent. Without units: how long until an
     /// ask may be granted some.

@@ -14,7 +14,7 @@ use crate::{
     timeout::{limit::Limit, state::State},
 };
 
-/// A scope: the timeout ends with the response; over HTTP, with its head.
+/// A scope: the timeout ends with the response. Over HTTP that is its head.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ToResponse;
 

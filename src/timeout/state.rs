@@ -24,7 +24,7 @@ pub(super) struct State {
     limit: AtomicU64,
     enabled: bool,
     covers: Covers,
-    /// How long good answers take, in nanoseconds; 0 while unknown. Learned once callers with
+    /// The time of good answers, in nanoseconds, or 0 while unknown. Learned once callers with
     /// deadlines shorter than the limit have arrived. Relaxed: a statistic, and of two simultaneous
     /// answers one may be lost.
     good: AtomicU64,

@@ -249,7 +249,7 @@ where
         })
     }
 
-    /// Takes the token of the next attempt. Free unless it must be paid for; `None` if the budget
+    /// Takes the token of the next attempt. Free unless it must be paid for. `None` if the budget
     /// is empty.
     fn token(&self) -> Option<Token> {
         match &self.shared.budget {

@@ -119,7 +119,7 @@ pub struct SpillSnapshot {
     pub unpaid: u64,
     /// The calls whose request could not be made again.
     pub unsendable: u64,
-    /// How long it still pauses.
+    /// The rest of its pause.
     pub pause: Option<Duration>,
 }
 
