@@ -89,8 +89,9 @@ pub struct KeyBudget {
     may_be_shared: bool,
     /// Relaxed: a count that publishes nothing else.
     successes: AtomicU64,
-    /// When a token was last taken or a failure recorded, in nanoseconds. 0 if never. `None` for a
-    /// budget that is not keyed. Relaxed: an eviction has made sure that nothing holds it.
+    /// The time at which a token was last taken or a failure recorded, in nanoseconds. 0 if never.
+    /// `None` for a budget that is not keyed. Relaxed: an eviction has made sure that nothing holds
+    /// it.
     taken: Option<AtomicU64>,
     /// Starts with the budget, whatever the age of the layer and of its other keys.
     clock: Clock,

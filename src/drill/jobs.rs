@@ -15,7 +15,7 @@ pub(super) struct Job {
     pub(super) stage: Stage,
     /// The future answer, decided when the call arrives.
     pub(super) fate: Answer,
-    /// When it arrived, in nanoseconds.
+    /// The time at which it arrived, in nanoseconds.
     pub(super) arrived: u64,
     /// Set once its caller has left, so that its answer is not read.
     pub(super) is_alone: bool,

@@ -44,7 +44,7 @@ struct Upstream {
 /// The calls that an upstream has seen.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    /// When calls arrived, in nanoseconds.
+    /// The times at which calls arrived, in nanoseconds.
     pub(super) arrivals: Vec<u64>,
     /// The number of calls that workers took, and the sum of their waits in seconds.
     pub(super) started: u64,

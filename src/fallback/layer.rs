@@ -145,8 +145,8 @@ impl<F, P> FallbackBuilder<F, P> {
         self
     }
 
-    /// Names this instance and makes it known to the [`Registry`](crate::observe::Registry):
-    /// without a name it has no metrics.
+    /// Names this instance and registers it in the [`Registry`](crate::observe::Registry). Without
+    /// a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into().as_str());
         self

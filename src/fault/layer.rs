@@ -116,7 +116,7 @@ impl<F, P> FaultBuilder<F, P> {
     }
 
     /// Names this instance in marks and events, and registers it in the
-    /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
+    /// [`Registry`](crate::observe::Registry). Without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into().as_str());
         self

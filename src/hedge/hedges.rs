@@ -43,7 +43,7 @@ where
     timer: Option<CallTimer>,
     /// A wait that an answer has asked for. Nothing is sent before it ends.
     hold: Option<Pin<Box<Sleep>>>,
-    /// When the first attempt was sent, if its time is measured and it is under way.
+    /// The time at which the first attempt was sent, if it is measured and under way.
     sent_at: Option<Instant>,
     /// The last failure.
     last: Option<Answer<S, P, Req>>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::protocol::Advice;
 
-/// When the next attempt follows one that has failed.
+/// The time at which the next attempt follows one that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     AtOnce,

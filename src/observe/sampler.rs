@@ -29,11 +29,12 @@ pub(crate) struct Sampler(Arc<Sampled>);
 /// exchange, and counts that race are reported with the next event.
 #[derive(Debug, Default)]
 struct Sampled {
-    /// When the next rejection may be reported.
+    /// The time from which the next rejection may be reported.
     next: AtomicU64,
     /// The rejections since then that no event has reported.
     suppressed: AtomicU64,
-    /// When the first rejection of a run was reported, and the number of rejections since.
+    /// The time at which the first rejection of a run was reported, and the number of rejections
+    /// since.
     began: AtomicU64,
     run: AtomicU64,
     /// If true, a task waits for the end of the run.

@@ -96,9 +96,9 @@ struct Circuit {
     breaker: Breaker,
     /// Its host in the survey.
     host: Option<usize>,
-    /// When it left the closed state, if it has.
+    /// The time at which it left the closed state, if it has.
     opened: Option<u64>,
-    /// When each incident was noticed, if it was.
+    /// The time at which each incident was noticed, if it was.
     noticed: Vec<Option<u64>>,
 }
 

@@ -6,7 +6,7 @@ use crate::{
     replay::{call::Call, thresholds::RateThreshold},
 };
 
-/// One for all calls, or one for each key.
+/// A limit for all calls, or one for each key.
 pub(super) enum Limit {
     Whole(TokenBucket),
     Keyed(Box<KeyedBuckets>),

@@ -199,7 +199,7 @@ fn guessed(text: &str, chosen: Chosen<'_>) -> io::Result<(Parser, String)> {
 }
 
 const LONGEST: usize = 1 << 16;
-/// The fields often appended to nginx's `combined`, in order of length.
+/// The fields often appended to nginx's `combined`. Later entries have more of them.
 const TAILS: [&str; 6] = [
     " $request_time",
     " \"$http_x_forwarded_for\" $request_time",

@@ -207,8 +207,8 @@ impl<P, B> RetryBuilder<P, B> {
         self
     }
 
-    /// Names this instance in errors and events, and makes it known to the
-    /// [`Registry`](crate::observe::Registry): without a name it has no metrics.
+    /// Names this instance in errors and events, and registers it in the
+    /// [`Registry`](crate::observe::Registry). Without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.values.fixed.name = Some(name.into().as_str());
         self

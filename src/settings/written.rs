@@ -94,7 +94,7 @@ where
         });
         return Ok((read?, Written::default()));
     }
-    /// Ends the notes, also if the format's code panics.
+    /// A guard that ends the notes, also if the format's code panics.
     struct Ended;
 
     impl Drop for Ended {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Limit {
     Unlimited,
-    /// From when the call first has to wait: a call answered at once reads no clock.
+    /// A duration, counted from the call's first wait: a call answered at once reads no clock.
     For(Duration),
     Until(Instant),
     /// The caller's deadline, which is before the end of the limit.

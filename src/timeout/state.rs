@@ -53,7 +53,7 @@ pub(super) struct Covers {
     pub(super) first_byte: Option<Duration>,
     /// The limit between two frames, if there is one.
     pub(super) between_frames: Option<Duration>,
-    /// Not a part of a call: which timeout shares its timer.
+    /// The timeout with which this one shares its timer. Not a part of a call.
     pub(super) timer: TimerShare,
 }
 

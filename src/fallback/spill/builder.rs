@@ -77,7 +77,7 @@ impl<P, R, Res> SpillBuilder<P, R, Res> {
         self
     }
 
-    /// Names this instance in errors and events, and makes it known to the
+    /// Names this instance in errors and events, and registers it in the
     /// [`Registry`](crate::observe::Registry).
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into().as_str());

@@ -25,8 +25,8 @@ pub(super) struct State {
 #[derive(Debug)]
 struct Place {
     name: &'static str,
-    /// When the backend may be tried again, in nanoseconds since the clock's start. Relaxed: it
-    /// publishes nothing else, and a call that races a new pause may still try.
+    /// The time from which the backend may be tried again, in nanoseconds since the clock's start.
+    /// Relaxed: it publishes nothing else, and a call that races a new pause may still try.
     cools_until: AtomicU64,
     /// The counts. All Relaxed: statistics.
     counts: [AtomicU64; RESULTS.len()],

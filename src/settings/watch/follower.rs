@@ -39,7 +39,7 @@ pub(super) struct Follower {
     settling: Settling,
     /// If true, an event concerned the file itself.
     touched: bool,
-    /// When the file was last read.
+    /// The time of the last reading.
     last_read: u64,
     apply: Apply,
     report: Report,

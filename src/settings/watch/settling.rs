@@ -15,7 +15,7 @@ pub(super) struct Settling {
     /// The last reading, and when it was first seen.
     seen: Option<(Reading, u64)>,
     taken: Option<Reading>,
-    /// When a writer last wrote that has not closed the file since.
+    /// The last write of a writer that has not closed the file since.
     writing: Option<u64>,
 }
 

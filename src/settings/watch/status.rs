@@ -95,7 +95,7 @@ pub(super) struct Status {
 #[derive(Default)]
 struct Last {
     failing: bool,
-    /// When the file was last good, by the clock.
+    /// The time at which the file was last good, by the clock.
     good: Option<u64>,
     error: Option<(u64, String)>,
 }
