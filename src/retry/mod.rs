@@ -2,7 +2,7 @@
 //! within a budget.
 //!
 //! Use it once, at the outermost client: retries at several tiers multiply. It only sends again
-//! what is safe to send again, and assumes that of no request.
+//! what is safe to send again, and never assumes that a request is.
 //! [`http::Client`](crate::protocol::http::Client) knows the idempotent methods. For other requests
 //! you declare it on [`Plain`](crate::protocol::Plain).
 //!

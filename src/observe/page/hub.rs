@@ -42,8 +42,9 @@ impl Hub {
         }
     }
 
-    /// Makes a snapshot. If one is already being made, returns the one before, or `None` without
-    /// one. `alone` leaves out other processes and the shared snapshot.
+    /// Makes a snapshot for all listeners. If one is being made, returns the one before, if there
+    /// is one. With `alone`, makes one without other processes, or returns `None` if one is being
+    /// made.
     pub(super) fn look(&self, alone: bool) -> Option<Arc<Value>> {
         if alone {
             let _busy = Busy::enter(&self.is_busy)?;

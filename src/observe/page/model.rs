@@ -192,8 +192,7 @@ mod tests {
             } else {
                 prop_assert_eq!(&old, &new);
             }
-            // Empty objects that replace another value are left out: RFC 7386 treats them
-            // differently too.
+            // Also for an empty object that replaces another value, as RFC 7386 defines it.
             prop_assert_eq!(merged, new);
         }
     }
