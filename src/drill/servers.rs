@@ -50,8 +50,8 @@ impl Servers {
         self
     }
 
-    /// Sets how many calls may wait. More are answered at once as an overload, over HTTP with a
-    /// 503. Default: any number, like most servers without such a setting.
+    /// Sets how many calls may wait. More are answered at once as an overload (a 503 over HTTP).
+    /// Default: any number, like most servers without such a setting.
     pub fn queue(mut self, calls: usize) -> Self {
         self.queue = calls;
         self

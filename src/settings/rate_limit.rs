@@ -51,8 +51,8 @@ pub struct RateLimitSettings {
     /// The highest rate. No default. Can change at run time.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rate: Option<HumanRate>,
-    /// The calls that may arrive at once after a pause. Default: those of one second, and at least
-    /// 1. Can change at run time.
+    /// The calls that may arrive at once after a pause. Can change at run time. Default: those of
+    /// one second, and at least 1.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// The algorithm that counts. Default: a token bucket. The others have no burst.

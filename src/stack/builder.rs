@@ -151,8 +151,8 @@ impl<P, W, T> ClientBuilder<P, W, T> {
         self
     }
 
-    /// Makes each host a label `key` of the gauges in metrics, for up to `max` hosts, from 1 to
-    /// 256. Later hosts share the label `other`. Default: none.
+    /// Makes each host a label `key` of the gauges in metrics, for up to `max` hosts (1 to 256).
+    /// Later hosts share the label `other`. Default: none.
     pub fn label_keys(mut self, max: usize) -> Self {
         self.settings.hosts.labels = Some(max);
         self
