@@ -8,7 +8,7 @@ pub mod quick_http {}
 #[cfg_attr(feature = "tonic-014", doc = include_str!("quick_grpc.md"))]
 #[cfg_attr(
     not(feature = "tonic-014"),
-    doc = "A gRPC service in five minutes. This page is written in the documentation with the feature `tonic-014`."
+    doc = "A gRPC service in five minutes. This page is in the documentation with the feature `tonic-014`."
 )]
 pub mod quick_grpc {}
 
@@ -98,7 +98,7 @@ pub mod llm {}
 #[cfg_attr(feature = "replay", doc = include_str!("what_if.md"))]
 #[cfg_attr(
     not(feature = "replay"),
-    doc = "A replay of one's own traffic. This page is written in the documentation with the feature `replay`."
+    doc = "Thresholds from recorded traffic. This page is in the documentation with the feature `replay`."
 )]
 pub mod what_if {}
 
@@ -106,7 +106,7 @@ pub mod what_if {}
 ///
 /// # The dashboard's queries during an incident
 ///
-/// What they answer while an upstream is flaky, slow, hangs and recovers, drawn from a run of
+/// Their results while an upstream is flaky, slow, hangs and recovers, drawn from a run of
 /// `tests/prometheus`:
 ///
 #[doc = include_str!("../../docs/dashboard.svg")]
