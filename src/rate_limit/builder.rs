@@ -186,10 +186,10 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
         self
     }
 
-    /// Sets how many keys are tracked, if a key is set. Default for a [table](Self::keyed_by): 100
-    /// 000 keys, at most 4 MiB, allocated at once and never grown. Default with a [limit per
-    /// key](Self::per_key): 1024 keys, some 1.4 MiB. A key of a [fleet](Self::fleet) takes some 600
-    /// bytes while it is in use.
+    /// Sets how many keys are tracked, if a key is set. Default: 100 000 for a
+    /// [table](Self::keyed_by), at most 4 MiB, allocated at once and never grown. Default with a
+    /// [limit per key](Self::per_key): 1024, some 1.4 MiB. A key of a [fleet](Self::fleet) takes
+    /// some 600 bytes while it is in use.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.values.keys.max_keys = Some(keys);
         self
@@ -210,8 +210,7 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// Adds a limit for all keys together. A call is charged to both limits or to neither. Default:
     /// none. If the limit is [advertised](Self::advertise), both are.
     ///
-    /// A call that may wait waits for its key's limit first. It keeps the units of that limit while
-    /// it waits for the total.
+    /// A call waits for its key's limit first, and keeps those units while it waits for the total.
     pub fn within(mut self, total: impl Limit + 'static) -> Self {
         self.values.total = Some(Box::new(total));
         self

@@ -35,8 +35,8 @@ use crate::{
 ///
 /// Add the layer with `tonic::transport::Server::builder().layer(..)`, or wrap a service with it
 /// and add that service as usual. Responses that are not gRPC, such as those of a health page or of
-/// an inner gRPC-Web layer, are read like [`http::Server`](over_http::Server) does. A stream among
-/// them holds its permit to its end.
+/// an inner gRPC-Web layer, are read as by [`http::Server`](over_http::Server). A stream among them
+/// holds its permit to its end.
 ///
 /// ```
 /// use tonic::transport::Server;

@@ -10,11 +10,11 @@
 //! not tell how much it keeps alive. Copying 64 KiB costs a few microseconds, less than sending
 //! them.
 //!
-//! There is no retry while an attempt still holds its body, because the upstream answered before it
-//! had read all. There is none either after more than the limit was sent. To take the body away
-//! from an attempt that is still sending, that attempt would need an end. An error of the caller's
-//! own type cannot be made. At an end of the stream, a chunked request would be sent as if it were
-//! complete. Silence would keep its connection forever.
+//! An attempt may still hold its body, if the upstream answered before it had read all of it. Then
+//! there is no retry, and none after more than the limit was sent. Taking the body away from an
+//! attempt that is still sending would have to end that attempt, and no end is right. An error of
+//! the caller's own type cannot be made. After an end of the stream, a chunked request would be
+//! sent as if it were complete. Silence would keep its connection forever.
 //!
 //! The body also shows whether anything has taken it in order to send it. hyper polls a body only
 //! once there is a connection for its request. If the body was taken, "no connection" is therefore
