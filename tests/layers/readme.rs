@@ -1,13 +1,16 @@
-//! The README shows code that runs, and that of the examples lists them all.
+//! Links of the README, and the list of all examples.
 
 use std::{fs, path::Path};
 
-/// The block is a doctest as well; the example is what `.ci/run` runs, and the guide shows.
+/// Its programs are run by `scripts/readme`.
 #[test]
-fn the_first_stack_is_the_example() {
+fn the_readme_links_to_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = include_str!("../../README.md");
-    let example = include_str!("../../examples/first_stack.rs");
-    assert!(readme.contains(&format!("```rust\n{example}```\n")));
+    let links = readme.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    for (link, _) in links.filter(|(link, _)| !link.starts_with('#')) {
+        assert!(root.join(link).exists(), "{link}");
+    }
 }
 
 #[test]

@@ -433,7 +433,7 @@ async fn retry_after_is_honored() {
     assert!(clock.instant() - start >= Duration::from_secs(20));
 }
 
-// Row: 1000 calls in an outage are sent
+// Row: 1000 calls that get a 503 are sent
 
 /// What an upstream that is down gets of 1000 calls, one after the other.
 #[tokio::test(start_paused = true)]

@@ -76,7 +76,7 @@ async fn the_functions_error_keeps_its_type() {
     );
 }
 
-// Row: 1000 calls in an outage are sent
+// Row: 1000 calls that fail are sent
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_not_amplified_by_functions() {

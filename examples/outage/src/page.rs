@@ -27,7 +27,7 @@ pub(crate) async fn serve(address: SocketAddr) -> io::Result<()> {
 #[cfg(not(feature = "page"))]
 pub(crate) async fn serve(_: SocketAddr) -> io::Result<()> {
     let fix =
-        "the page needs a feature: cargo run --release --features page --example outage -- --page";
+        "the page needs a feature: cargo run --release -p outage --features page -- --page";
     Err(io::Error::other(fix))
 }
 

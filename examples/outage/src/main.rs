@@ -1,7 +1,7 @@
 //! An outage: one script of it, and the same traffic through an unprotected and a protected client
 //! side by side.
 //!
-//! `cargo run --release --example outage -- --help` lists what can be changed. Everything is real:
+//! `cargo run -p outage -- --help` lists what can be changed. Everything is real:
 //! two axum servers on loopback ports that run the same script, hyper clients, refused sockets, and
 //! real time.
 
@@ -10,12 +10,12 @@ use std::{io, process::ExitCode, sync::Arc, time::Duration};
 use tokio::time::MissedTickBehavior;
 use tower_keep::{circuit_breaker::BreakerState, stack::ClientHandle};
 
-#[path = "../drills/arrivals.rs"]
+#[path = "../../drills/arrivals.rs"]
 mod arrivals;
 mod clients;
-#[path = "../drills/clock.rs"]
+#[path = "../../drills/clock.rs"]
 mod clock;
-#[path = "../../src/drill/drawing.rs"]
+#[path = "../../../src/drill/drawing.rs"]
 mod drawing;
 mod measure;
 mod options;

@@ -102,7 +102,7 @@ fn help() -> String {
     let defaults = Options::default();
     let mut text = String::from(
         "One scripted outage, the same traffic, a plain and a protected client side by side.\n\n\
-         cargo run --release --example outage -- [OPTION VALUE]...\n\n",
+         cargo run --release -p outage -- [OPTION VALUE]...\n\n",
     );
     for setting in SETTINGS {
         let name = format!("--{}", setting.name);
@@ -116,10 +116,10 @@ fn help() -> String {
 }
 
 fn default_svg() -> PathBuf {
-    // Beside `release/examples/outage`, which is where cargo puts this program.
+    // Beside `release/outage`, which is where cargo puts this program.
     let target = std::env::current_exe()
         .ok()
-        .and_then(|path| path.ancestors().nth(3).map(PathBuf::from));
+        .and_then(|path| path.ancestors().nth(2).map(PathBuf::from));
     target.unwrap_or_else(std::env::temp_dir).join("outage.svg")
 }
 
