@@ -12,10 +12,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use tokio::runtime::{Builder, Runtime};
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use tower_keep::{
+    CallSettings,
     bulkhead::{BulkheadGate, BulkheadLayer},
     circuit_breaker::{CircuitBreakerLayer, CircuitGate},
     gate::{Asking, Chain, GateLayer},
@@ -95,6 +99,22 @@ const CASES: &[Case] = &[
     case("ready: throttle", || {
         let throttle = ThrottleLayer::builder().protocol(Plain::new());
         admitted(throttle.build().unwrap().layer(Echo))
+    }),
+    case("ready, http: no layer", || exchanged(EchoHttp, get)),
+    case("ready, http: client stack", || {
+        exchanged(http_client().layer(EchoHttp), get)
+    }),
+    case("ready, http: client stack, call settings", || {
+        exchanged(http_client().layer(EchoHttp), || {
+            let mut request = get();
+            request.extensions_mut().insert(CallSettings::new().cost(2));
+            request
+        })
+    }),
+    case("ready, http: server stack", || {
+        let server = stack::server().http().max_in_flight(1000);
+        let server = server.rate_limit(limits()).build().unwrap();
+        exchanged(server.layer(EchoHttp), get)
     }),
     case("suspended once: client stack", || {
         suspended(client(None, Suspends))
@@ -275,6 +295,15 @@ where
     client.build().unwrap().layer(inner)
 }
 
+/// What `stack::client()` makes over HTTP, with a rate and places for each host.
+fn http_client() -> impl Layer<
+    EchoHttp,
+    Service: Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = BoxError>,
+> {
+    let client = stack::client().http().rate_limit(limits());
+    client.max_in_flight(1000).build().unwrap()
+}
+
 /// The stack in the order of the guide.
 fn five<S>(
     breaker: CircuitBreakerLayer,
@@ -301,6 +330,23 @@ fn admitted(mut service: impl Service<u64, Response = u64> + 'static) -> Box<dyn
         let future = pin!(service.call(black_box(7)));
         assert!(matches!(future.poll(&mut cx), Poll::Ready(Ok(7))));
     })
+}
+
+/// Exchanges a request and a response of HTTP.
+fn exchanged<S, R>(mut service: S, request: fn() -> Request<Full<Bytes>>) -> Box<dyn FnMut()>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<R>> + 'static,
+{
+    Box::new(move || {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+        let future = pin!(service.call(black_box(request())));
+        assert!(matches!(future.poll(&mut cx), Poll::Ready(Ok(_))));
+    })
+}
+
+fn get() -> Request<Full<Bytes>> {
+    Request::get("http://shop/").body(Full::default()).unwrap()
 }
 
 fn suspended(mut service: impl Service<u64, Response = u64> + 'static) -> Box<dyn FnMut()> {
@@ -343,6 +389,24 @@ impl Service<u64> for Echo {
 
     fn call(&mut self, request: u64) -> Self::Future {
         ready(Ok(request))
+    }
+}
+
+/// Answers any request of HTTP at once.
+#[derive(Clone)]
+struct EchoHttp;
+
+impl<B> Service<Request<B>> for EchoHttp {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Ready<Result<Response<Full<Bytes>>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        ready(Ok(Response::new(Full::default())))
     }
 }
 
