@@ -208,6 +208,17 @@ fn a_stopped_fault_layer_allocates_nothing() {
     assert_eq!(allocations(rare.layer(Echo), || 7), 0, "running");
 }
 
+#[cfg(feature = "replay")]
+#[test]
+fn a_recorded_call_allocates_nothing() {
+    use tower_keep::replay::RecorderBuilder;
+
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("allocations.keep");
+    let recorder = RecorderBuilder::new(path).key(|request: &u64| Some(*request));
+    let recorder = recorder.protocol(Plain::new()).build().unwrap();
+    assert_eq!(allocations(recorder.layer(Echo), || 7), 0);
+}
+
 #[test]
 fn a_call_that_finds_a_lease_allocates_nothing() {
     use tower::ServiceExt;

@@ -403,6 +403,8 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     cases.extend(hedges_and_fallbacks(enabled));
     #[cfg(feature = "fault")]
     cases.extend(faults(enabled));
+    #[cfg(feature = "replay")]
+    cases.extend(recorders());
     cases
 }
 
@@ -449,6 +451,29 @@ fn faults(enabled: bool) -> Vec<Case> {
             boxed(server(reading.layer(over_server))),
             of_server,
         ),
+    ]
+}
+
+/// Recorders have nothing to switch off.
+#[cfg(feature = "replay")]
+fn recorders() -> Vec<Case> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tower_keep::replay::RecorderBuilder;
+
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let builder = || {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+        RecorderBuilder::new(folder.join(format!("contract-{number}.keep")))
+    };
+    let over_plain = plain(builder().protocol(Plain::new()).build().unwrap());
+    let over_client = client(builder().protocol(http::Client::new()).build().unwrap());
+    let over_server = server(builder().protocol(http::Server::new()).build().unwrap());
+    let case = |name, apply| Case::new(name, apply, || 0, Pattern::Unlimited);
+    vec![
+        case("recorder, plain", boxed(over_plain)),
+        case("recorder, client", boxed(over_client)),
+        case("recorder, server", boxed(over_server)),
     ]
 }
 
