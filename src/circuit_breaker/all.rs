@@ -160,29 +160,29 @@ impl AllCircuits {
             return;
         }
         let key = change.key.as_ref().map(ToString::to_string);
-        let event = trace::Transition {
+        let effect = Effect::of(&change.transition);
+        let (has_counts, has_ended) = (
+            matches!(effect, Effect::Opens | Effect::StaysOpen),
+            effect == Effect::Closes,
+        );
+        trace::transition(&trace::Transition {
+            message: effect.message(),
+            is_warning: matches!(effect, Effect::Opens | Effect::Closes),
             layer: self.tally.layer,
             name: self.tally.name,
             key: key.as_deref(),
             from: from.as_str(),
             to: to.as_str(),
             reason: cause.as_str(),
-            calls: counts.total(),
-            failures: counts.failures,
-            slow: counts.slow,
-            dropped: counts.abandoned,
-            threshold: change.threshold.as_deref(),
-            open_for: change.open_for,
-            outage: change.transition.open_for,
-            rejected: change.transition.rejected,
-        };
-        match Effect::of(&change.transition) {
-            Effect::Opens => trace::circuit_opened(&event),
-            Effect::Closes => trace::circuit_closed(&event),
-            Effect::Probes => trace::circuit_probes(&event),
-            Effect::StaysOpen => trace::circuit_stays_open(&event),
-            Effect::Other => trace::circuit_set(&event),
-        }
+            calls: has_counts.then(|| counts.total()),
+            failures: has_counts.then_some(counts.failures),
+            slow: has_counts.then_some(counts.slow),
+            dropped: (effect == Effect::Opens).then_some(counts.abandoned),
+            threshold: change.threshold.as_deref().filter(|_| has_counts),
+            open_for: change.open_for.filter(|_| has_counts),
+            outage: change.transition.open_for.filter(|_| has_ended),
+            rejected: change.transition.rejected.filter(|_| has_ended),
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {

@@ -47,6 +47,17 @@ impl Effect {
             _ => Self::Other,
         }
     }
+
+    /// The message of its event.
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Self::Opens => "circuit opened",
+            Self::Closes => "circuit closed",
+            Self::Probes => "circuit probes",
+            Self::StaysOpen => "circuit stays open",
+            Self::Other => "circuit set",
+        }
+    }
 }
 
 pub(super) fn rejects(state: BreakerState) -> bool {

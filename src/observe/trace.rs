@@ -23,6 +23,9 @@ pub(crate) use super::sampler::{Sampler, TARGET, rejected};
     expect(dead_code, reason = "only `tracing` is told")
 )]
 pub(crate) struct Transition<'a> {
+    pub(crate) message: &'static str,
+    /// If true, the event is a `WARN`, and an `INFO` otherwise.
+    pub(crate) is_warning: bool,
     pub(crate) layer: &'static str,
     pub(crate) name: Option<&'static str>,
     pub(crate) key: Option<&'a str>,
@@ -30,10 +33,10 @@ pub(crate) struct Transition<'a> {
     pub(crate) to: &'static str,
     pub(crate) reason: &'static str,
     /// The contents of the window, or the results of the probes.
-    pub(crate) calls: u64,
-    pub(crate) failures: u64,
-    pub(crate) slow: u64,
-    pub(crate) dropped: u64,
+    pub(crate) calls: Option<u64>,
+    pub(crate) failures: Option<u64>,
+    pub(crate) slow: Option<u64>,
+    pub(crate) dropped: Option<u64>,
     /// The setting that was reached.
     pub(crate) threshold: Option<&'a str>,
     /// The time until probes are admitted.
@@ -43,10 +46,11 @@ pub(crate) struct Transition<'a> {
     pub(crate) rejected: Option<u64>,
 }
 
-/// Reports that calls are rejected from now on, and why.
+/// Writes an event for a transition.
 #[cfg(feature = "tracing")]
-pub(crate) fn circuit_opened(event: &Transition<'_>) {
+pub(crate) fn transition(event: &Transition<'_>) {
     let Transition {
+        message,
         layer,
         name,
         key,
@@ -58,14 +62,27 @@ pub(crate) fn circuit_opened(event: &Transition<'_>) {
         slow,
         dropped,
         threshold,
+        rejected,
         ..
     } = *event;
     let open_for = event.open_for.map(tracing::field::debug);
-    tracing::warn!(
-        target: TARGET,
-        layer, name, key, from, to, reason, calls, failures, slow, dropped, threshold, open_for,
-        "circuit opened"
-    );
+    let outage = event.outage.map(tracing::field::debug);
+    // A level is part of an event's static description, so there is one event for each.
+    if event.is_warning {
+        tracing::warn!(
+            target: TARGET,
+            layer, name, key, from, to, reason, calls, failures, slow, dropped, threshold, open_for,
+            outage, rejected,
+            "{message}"
+        );
+    } else {
+        tracing::info!(
+            target: TARGET,
+            layer, name, key, from, to, reason, calls, failures, slow, dropped, threshold, open_for,
+            outage, rejected,
+            "{message}"
+        );
+    }
 }
 
 /// Reports a threshold that does not fit.
@@ -93,80 +110,7 @@ pub(crate) fn passed_over(
     tracing::debug!(target: TARGET, layer = "spill", name, backend, %reason, "passed over");
 }
 
-/// Reports that calls are admitted again, how long they were not, and how many were rejected.
-#[cfg(feature = "tracing")]
-pub(crate) fn circuit_closed(event: &Transition<'_>) {
-    let Transition {
-        layer,
-        name,
-        key,
-        from,
-        to,
-        reason,
-        rejected,
-        ..
-    } = *event;
-    let outage = event.outage.map(tracing::field::debug);
-    tracing::warn!(
-        target: TARGET, layer, name, key, from, to, reason, outage, rejected, "circuit closed"
-    );
-}
-
-/// Reports that probes are admitted.
-#[cfg(feature = "tracing")]
-pub(crate) fn circuit_probes(event: &Transition<'_>) {
-    let Transition {
-        layer,
-        name,
-        key,
-        from,
-        to,
-        reason,
-        ..
-    } = *event;
-    tracing::info!(target: TARGET, layer, name, key, from, to, reason, "circuit probes");
-}
-
-/// Reports the result of probes that have not closed the circuit.
-#[cfg(feature = "tracing")]
-pub(crate) fn circuit_stays_open(event: &Transition<'_>) {
-    let Transition {
-        layer,
-        name,
-        key,
-        from,
-        to,
-        reason,
-        calls,
-        failures,
-        slow,
-        threshold,
-        ..
-    } = *event;
-    let open_for = event.open_for.map(tracing::field::debug);
-    tracing::info!(
-        target: TARGET,
-        layer, name, key, from, to, reason, calls, failures, slow, threshold, open_for,
-        "circuit stays open"
-    );
-}
-
-/// Reports a state that was set by hand and changes nothing for callers.
-#[cfg(feature = "tracing")]
-pub(crate) fn circuit_set(event: &Transition<'_>) {
-    let Transition {
-        layer,
-        name,
-        key,
-        from,
-        to,
-        reason,
-        ..
-    } = *event;
-    tracing::info!(target: TARGET, layer, name, key, from, to, reason, "circuit set");
-}
-
-/// Reports a planned retry before its wait.
+/// Tells of a retry that is about to be waited for.
 #[cfg(feature = "tracing")]
 pub(crate) fn retry(
     name: Option<&'static str>,
@@ -295,19 +239,7 @@ pub(crate) fn retry(
 }
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn circuit_opened(_: &Transition<'_>) {}
-
-#[cfg(not(feature = "tracing"))]
-pub(crate) fn circuit_closed(_: &Transition<'_>) {}
-
-#[cfg(not(feature = "tracing"))]
-pub(crate) fn circuit_probes(_: &Transition<'_>) {}
-
-#[cfg(not(feature = "tracing"))]
-pub(crate) fn circuit_stays_open(_: &Transition<'_>) {}
-
-#[cfg(not(feature = "tracing"))]
-pub(crate) fn circuit_set(_: &Transition<'_>) {}
+pub(crate) fn transition(_: &Transition<'_>) {}
 
 #[cfg(all(feature = "fault", not(feature = "tracing")))]
 pub(crate) fn faults_started(

@@ -7,7 +7,10 @@ use std::{fs, path::Path};
 fn the_readme_links_to_what_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = include_str!("../../README.md");
-    let links = readme.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let links = readme
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'));
     for (link, _) in links.filter(|(link, _)| !link.starts_with('#')) {
         assert!(root.join(link).exists(), "{link}");
     }
