@@ -52,7 +52,7 @@ impl Rate {
     ///
     /// let (replicas, members) = watch::channel(4);
     /// let limit = RateLimitLayer::with(Rate::per_minute(6000).shared_by(members)?).build()?;
-    /// assert_eq!(limit.handle().snapshot().rate, Rate::per_minute(1500));
+    /// assert_eq!(limit.handle().snapshot().rate, Rate::per_second(25));
     /// # replicas.send(2).unwrap();
     /// # Ok::<_, tower_keep::ConfigError>(())
     /// ```
