@@ -110,7 +110,7 @@ pub(crate) fn passed_over(
     tracing::debug!(target: TARGET, layer = "spill", name, backend, %reason, "passed over");
 }
 
-/// Tells of a retry that is about to be waited for.
+/// Reports a retry before its wait.
 #[cfg(feature = "tracing")]
 pub(crate) fn retry(
     name: Option<&'static str>,

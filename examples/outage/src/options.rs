@@ -102,7 +102,7 @@ fn help() -> String {
     let defaults = Options::default();
     let mut text = String::from(
         "One scripted outage, the same traffic, a plain and a protected client side by side.\n\n\
-         cargo run --release -p outage -- [OPTION VALUE]...\n\n",
+         cargo run -p outage -- [OPTION VALUE]...\n\n",
     );
     for setting in SETTINGS {
         let name = format!("--{}", setting.name);

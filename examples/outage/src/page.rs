@@ -26,7 +26,7 @@ pub(crate) async fn serve(address: SocketAddr) -> io::Result<()> {
 
 #[cfg(not(feature = "page"))]
 pub(crate) async fn serve(_: SocketAddr) -> io::Result<()> {
-    let fix = "the page needs a feature: cargo run --release -p outage --features page -- --page";
+    let fix = "the page needs a feature: cargo run -p outage --features page -- --page";
     Err(io::Error::other(fix))
 }
 
