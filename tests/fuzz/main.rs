@@ -275,7 +275,8 @@ fn metered(frames: Vec<Bytes>, shape: usage::Shape) -> String {
         let response = usage::meter(response, shape, |report| told = Some(report));
         response.into_body().collect().await.unwrap();
     };
-    futures::executor::block_on(reads);
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.build().unwrap().block_on(reads);
     format!("{:?}", told.expect("each body is reported"))
 }
 
