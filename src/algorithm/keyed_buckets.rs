@@ -110,7 +110,7 @@ impl KeyedBuckets {
     ) -> Result<Self, ConfigError> {
         let refused = |fix| Err(ConfigError::new("max_keys", keys, fix));
         if keys == 0 {
-            return refused("make room for the keys that are active at once; 100 000 take 4 MiB");
+            return refused("make room for the keys that are active at once; 100 000 take 2 MiB");
         }
         if keys > 1 << 28 {
             return refused(

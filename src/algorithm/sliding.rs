@@ -9,13 +9,14 @@ use crate::{
 
 /// Returns the count of a window's rate, which is also its burst.
 pub(crate) fn count_of(rate: Rate, most: u32) -> Result<u32, ConfigError> {
+    let fix = if most > MAX_COUNT {
+        "count 1 to 4 294 967 295 units in a window; in larger units, if need be"
+    } else {
+        "count 1 to 16 777 215 units in a window; in larger units, if need be"
+    };
     match u32::try_from(rate.count()) {
         Ok(count) if (1..=most).contains(&count) => Ok(count),
-        _ => Err(ConfigError::new(
-            "rate",
-            rate,
-            "count 1 to 16 777 215 units in a window; in larger units, if need be",
-        )),
+        _ => Err(ConfigError::new("rate", rate, fix)),
     }
 }
 

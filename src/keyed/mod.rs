@@ -44,7 +44,7 @@
 //!
 //! | layer | for | memory | keys |
 //! |---|---|---|---|
-//! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | callers that are not known in advance | a fixed table, 16 to 40 bytes per key | not kept |
+//! | [`KeyedRateLimitLayer`](crate::rate_limit::KeyedRateLimitLayer) | callers that are not known in advance | a fixed table, 20 to 40 bytes per key | not kept |
 //! | [`PerKeyRateLimitLayer`](crate::rate_limit::PerKeyRateLimitLayer) | customers, each with a limit of any kind | about 1.2 KiB per key with a token bucket, bounded | kept, and can be listed |
 //! | [`KeyedCircuitBreakerLayer`](crate::circuit_breaker::KeyedCircuitBreakerLayer) | hosts and routes | about 4 KiB per key, bounded | kept, and can be listed |
 //! | [`KeyedBulkheadLayer`](crate::bulkhead::KeyedBulkheadLayer) | dependencies, tenants and routes | bounded | kept, and can be listed |
