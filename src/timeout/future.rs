@@ -53,9 +53,12 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             let state = &this.within.state;
-            // After the end of a call this is `Some` only if durations are not recorded.
-            if let Some(waited) = this.rest.waited().filter(|_| state.times_calls()) {
-                state.ended(Ended::Cancelled, waited);
+            // The clock is read only if durations are recorded: an ended call, whose duration was
+            // recorded, has no more of it.
+            if state.times_calls() {
+                if let Some(waited) = this.rest.waited() {
+                    state.ended(Ended::Cancelled, waited);
+                }
             }
             this.rest.retract(state);
         }
