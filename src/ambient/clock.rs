@@ -122,13 +122,72 @@ impl Now {
         match self.instant.get() {
             Some(instant) => instant,
             None => {
-                let instant = Instant::now();
+                let instant = moment_of_call();
                 self.instant.set(Some(instant));
                 instant
             }
         }
     }
 }
+
+/// Starts a call through the layers of a stack, which all take one reading of the clock for its
+/// moment. A reading costs more than most layers. The sharing ends with `start`, or at
+/// [`call_inner`].
+#[cfg(feature = "http")]
+#[inline]
+pub(crate) fn share_moment<T>(start: impl FnOnce() -> T) -> T {
+    /// Restores the state before, also if `start` panics.
+    struct Before(Shared);
+
+    impl Drop for Before {
+        fn drop(&mut self) {
+            let _ = SHARED.try_with(|shared| shared.set(self.0));
+        }
+    }
+
+    let before = SHARED.try_with(|shared| shared.replace(Shared::Unread));
+    let _before = Before(before.unwrap_or(Shared::No));
+    start()
+}
+
+/// Calls the service beneath a stack. It may take any time, so the stack's moment ends here.
+#[cfg(feature = "http")]
+#[inline]
+pub(crate) fn call_inner<T>(call: impl FnOnce() -> T) -> T {
+    let _ = SHARED.try_with(|shared| shared.set(Shared::No));
+    call()
+}
+
+/// Returns the present moment of tokio's clock or, while a call through a stack starts, the one
+/// that its layers share.
+#[inline]
+pub(crate) fn moment_of_call() -> Instant {
+    let Ok(Shared::Read(instant)) = SHARED.try_with(Cell::get) else {
+        let instant = Instant::now();
+        let _ = SHARED.try_with(|shared| {
+            if let Shared::Unread = shared.get() {
+                shared.set(Shared::Read(instant));
+            }
+        });
+        return instant;
+    };
+    instant
+}
+
+/// The moment that the layers of a stack share while a call starts.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(feature = "http"),
+    expect(dead_code, reason = "stacks are there with HTTP")
+)]
+enum Shared {
+    /// No stack's call is starting on this thread.
+    No,
+    Unread,
+    Read(Instant),
+}
+
+thread_local!(static SHARED: Cell<Shared> = const { Cell::new(Shared::No) });
 
 /// Converts a duration to nanoseconds. Saturates after 584 years.
 pub(crate) fn nanos(duration: Duration) -> u64 {

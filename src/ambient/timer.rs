@@ -39,6 +39,8 @@ pin_project! {
         #[pin]
         sleep: Sleep,
         since: Instant,
+        // If true, the present call has polled the timer.
+        is_polled: bool,
         // Only of a timer that may be kept.
         relay: Option<(Arc<Relay>, Waker)>,
         runtime: Option<Id>,
@@ -74,6 +76,7 @@ impl CallTimer {
         if let Some(mut timer) = runtime.and_then(|runtime| kept(runtime, until)) {
             let this = timer.as_mut().project();
             *this.since = since;
+            *this.is_polled = false;
             this.sleep.reset(until);
             return Self(Some(timer));
         }
@@ -85,6 +88,7 @@ impl CallTimer {
         let mut timer = Box::pin(Timer {
             sleep: sleep_until(until),
             since,
+            is_polled: false,
             relay,
             runtime,
         });
@@ -174,10 +178,12 @@ impl Timer {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((relay, _)) = &self.relay else {
-            return self.project().sleep.poll(cx);
+        let this = self.as_mut().project();
+        let is_first = !mem::replace(this.is_polled, true);
+        let Some((relay, _)) = this.relay else {
+            return this.sleep.poll(cx);
         };
-        if relay.set(cx.waker()) && !self.sleep.is_elapsed() {
+        if relay.set(cx.waker(), is_first) && !self.sleep.is_elapsed() {
             // It fired at an earlier call's time while it was being moved to this call's.
             self.as_mut().register();
         }
@@ -189,17 +195,16 @@ impl Timer {
 }
 
 impl Relay {
-    /// Wakes this task from now on. Returns whether tokio no longer holds the relay.
-    fn set(&self, waker: &Waker) -> bool {
-        let target = self.lock();
-        if target
-            .task
-            .as_ref()
-            .is_some_and(|task| task.will_wake(waker))
-        {
-            return target.fired;
+    /// Wakes this task from now on. Returns whether tokio no longer holds the relay. On the first
+    /// poll of a call there is no earlier task to compare with.
+    fn set(&self, waker: &Waker, is_first: bool) -> bool {
+        if !is_first {
+            let target = self.lock();
+            let task = target.task.as_ref();
+            if task.is_some_and(|task| task.will_wake(waker)) {
+                return target.fired;
+            }
         }
-        drop(target);
         // Cloned and dropped outside the lock, because both run user code.
         let task = waker.clone();
         let mut target = self.lock();

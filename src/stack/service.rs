@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     CarryDeadline,
+    ambient::clock,
     budget::KeyedBudgets,
     gate::Gated,
     keyed::{ByHost, Host},
@@ -88,8 +89,10 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let deadline = self.protocol.deadline(&request);
-        let settings = self.protocol.settings(&request);
-        self.layers.call(Timed::new(request, deadline, settings))
+        clock::share_moment(|| {
+            let deadline = self.protocol.deadline(&request);
+            let settings = self.protocol.settings(&request);
+            self.layers.call(Timed::new(request, deadline, settings))
+        })
     }
 }

@@ -15,6 +15,7 @@ use tower::Service;
 
 use crate::{
     CallSettings, CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
+    ambient::clock,
     gate::{Demand, FindKey, Inquiry},
     keyed::{HasKey, Host},
     protocol::{
@@ -324,7 +325,7 @@ where
         if let Some(deadline) = timed.deadline {
             self.protocol.set_deadline(&mut request, deadline);
         }
-        self.inner.call(request)
+        clock::call_inner(|| self.inner.call(request))
     }
 }
 

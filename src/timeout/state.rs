@@ -189,7 +189,7 @@ impl State {
         {
             return Some(Limit::For(own));
         }
-        let now = clock::moment();
+        let now = clock::moment_of_call();
         let (at, limit) = match carried.map(Deadline::moment) {
             Some(until) if now >= until => return None,
             Some(until) if until < clock::later(now, own) => {
