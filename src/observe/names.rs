@@ -69,7 +69,7 @@ pub(crate) const CALLS: &Metric = &counter(
 pub(crate) const REJECTIONS: &Metric = &counter(
     "tower_keep_rejections_total",
     &["layer", "kind"],
-    "Calls that were turned away or cut off, by the reason",
+    "Calls that were rejected or cut off, by the reason",
 );
 pub(crate) const CONFIG: &Metric = &gauge(
     "tower_keep_config",
@@ -126,7 +126,7 @@ pub(crate) const ADAPTIVE_RTT: &Metric = &gauge(
 pub(crate) const BULKHEAD_QUEUED: &Metric = &gauge(
     "tower_keep_bulkhead_queued",
     &[],
-    "Calls that wait for a place",
+    "Calls that wait for a permit",
 );
 pub(crate) const BULKHEAD_RECLAIMED: &Metric = &counter(
     "tower_keep_bulkhead_reclaimed_total",
@@ -136,7 +136,7 @@ pub(crate) const BULKHEAD_RECLAIMED: &Metric = &counter(
 pub(crate) const BULKHEAD_WAIT: &Metric = &histogram(
     "tower_keep_bulkhead_wait_seconds",
     &["result"],
-    "How long calls waited for a place, of those that did",
+    "Wait for a permit, of calls that waited",
 );
 pub(crate) const RETRY_CALLS: &Metric = &counter(
     "tower_keep_retry_calls_total",
@@ -166,12 +166,12 @@ pub(crate) const LIMIT_DECISIONS: &Metric = &counter(
 pub(crate) const LIMIT_QUEUED: &Metric = &gauge(
     "tower_keep_rate_limit_queued",
     &[],
-    "Calls that wait for their turn",
+    "Calls that wait for a rate limit",
 );
 pub(crate) const LIMIT_WAIT: &Metric = &histogram(
     "tower_keep_rate_limit_wait_seconds",
     &[],
-    "How long calls waited for their turn, of those that did",
+    "Wait for a rate limit, of calls that waited",
 );
 pub(crate) const LIMIT_KEYS: &Metric = &gauge(
     "tower_keep_rate_limit_keys",
