@@ -76,6 +76,9 @@ impl Host {
     /// Returns the canonical host. `None` if no host is named.
     fn of(authority: &Authority, scheme: Option<&Scheme>) -> Option<Self> {
         let text = authority.as_str();
+        if canonical::is_name(text) {
+            return Some(Self(Text::Part(authority.clone(), 0..text.len())).of_a_length());
+        }
         let start = text.rfind('@').map_or(0, |at| at + 1);
         let (written, port) = canonical::split(&text[start..]);
         let host = written.trim_end_matches('.');

@@ -8,6 +8,27 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
+/// Returns whether an authority is the canonical form of a name and nothing more: no user, no port,
+/// no upper case, no final dot, and nothing that may be an address. Most are, and this one pass is
+/// all that they cost.
+pub(super) fn is_name(authority: &str) -> bool {
+    let (mut starts_part, mut is_number) = (true, false);
+    for byte in authority.bytes() {
+        match byte {
+            b'.' => starts_part = true,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {
+                if starts_part {
+                    is_number = byte.is_ascii_digit();
+                }
+                starts_part = false;
+            }
+            _ => return false,
+        }
+    }
+    // An address has a last part that starts with a digit.
+    !(starts_part || is_number)
+}
+
 /// Splits an authority without a user into the host and what follows its colon.
 pub(super) fn split(authority: &str) -> (&str, Option<&str>) {
     let bracket = authority
@@ -106,4 +127,34 @@ fn number(text: &str) -> Option<u64> {
     u64::from_str_radix(digits, radix)
         .ok()
         .filter(|_| well_formed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_told_from_all_else() {
+        for name in ["shop", "shop.example", "a-b.c_d.x1", "1.example", "a..b"] {
+            assert!(is_name(name), "{name}");
+        }
+        for other in [
+            "", ".", "shop.", "Shop", "shop:80", "me@shop", "[::1]", "127.1", "a.0x7f", "1", "a%2e",
+        ] {
+            assert!(!is_name(other), "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_its_own_canonical_form(text in "[a-z0-9.A-Z:@_\\[-]{0,9}") {
+            if is_name(&text) {
+                prop_assert_eq!(split(&text), (&*text, None));
+                prop_assert_eq!(host(text.trim_end_matches('.')), None);
+                prop_assert!(!text.ends_with('.'));
+            }
+        }
+    }
 }
