@@ -8,9 +8,8 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-/// Returns whether an authority is the canonical form of a name and nothing more: no user, no port,
-/// no upper case, no final dot, and nothing that may be an address. Most are, and this one pass is
-/// all that they cost.
+/// Returns whether an authority is the canonical form of a name: without a user, a port, upper case
+/// or a final dot, and not an address. Most are, and cost this one pass alone.
 pub(super) fn is_name(authority: &str) -> bool {
     let (mut starts_part, mut is_number) = (true, false);
     for byte in authority.bytes() {
