@@ -61,6 +61,8 @@ mod limit;
 pub mod prepaid;
 mod rate;
 pub mod retry_budget;
+#[cfg(any(feature = "layers", test))]
+mod siphash;
 mod sliding;
 pub mod sliding_counter;
 pub mod sliding_log;
@@ -110,6 +112,8 @@ pub use prepaid::Prepaid;
 pub use rate::Rate;
 #[doc(inline)]
 pub use retry_budget::{Budget, RetryBudget, RetryThrottle, WindowedBudget};
+#[cfg(feature = "layers")]
+pub(crate) use siphash::SipHasher128;
 #[doc(inline)]
 pub use sliding_counter::SlidingCounter;
 #[doc(inline)]

@@ -58,8 +58,9 @@ pub(crate) fn spread(hint: Duration) -> Duration {
 #[derive(Debug, Clone)]
 pub(crate) enum Hashing {
     Random(RandomState),
-    /// A seed that is the same in every process, for keys that a fleet shares, or in a test with a
-    /// seed. An attacker that knows the seed can search for keys that collide.
+    /// A seed that is the same in a test with a seed. An attacker that knows it can search for keys
+    /// that collide.
+    #[cfg(feature = "testing")]
     Seeded(u64),
 }
 
@@ -71,13 +72,6 @@ impl Hashing {
         }
         Self::Random(RandomState::new())
     }
-
-    /// Creates hashers that agree in all processes with the same text.
-    pub(crate) fn shared(text: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        std::hash::Hash::hash(text, &mut hasher);
-        Self::Seeded(std::hash::Hasher::finish(&hasher))
-    }
 }
 
 impl BuildHasher for Hashing {
@@ -87,6 +81,7 @@ impl BuildHasher for Hashing {
     fn build_hasher(&self) -> DefaultHasher {
         match self {
             Self::Random(state) => state.build_hasher(),
+            #[cfg(feature = "testing")]
             Self::Seeded(seed) => {
                 let mut hasher = DefaultHasher::new();
                 std::hash::Hasher::write_u64(&mut hasher, *seed);

@@ -6,9 +6,13 @@
 //! that readers do not write to.
 #![cfg(not(keep_loom))]
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use papaya::{HashMap, ResizeMode};
@@ -16,9 +20,8 @@ use papaya::{HashMap, ResizeMode};
 use super::{Bounds, Resource, Ticket, WaitQueue, queue_count::QueueCount};
 use crate::ambient::chance::Hashing;
 
-#[derive(Debug)]
-pub(crate) struct QueuesByKey {
-    queues: HashMap<u64, Arc<WaitQueue>, Hashing>,
+pub(crate) struct QueuesByKey<K> {
+    queues: HashMap<K, Arc<WaitQueue>, Hashing>,
     /// The number of queues, which spares newcomers a look-up while it is 0.
     count: QueueCount,
     /// The number of tickets, over all keys. Relaxed: a bound that a race may exceed by one.
@@ -27,7 +30,7 @@ pub(crate) struct QueuesByKey {
     changing: Mutex<()>,
 }
 
-impl Default for QueuesByKey {
+impl<K: Hash + Eq> Default for QueuesByKey<K> {
     fn default() -> Self {
         let queues = HashMap::builder()
             .hasher(Hashing::new())
@@ -42,29 +45,29 @@ impl Default for QueuesByKey {
     }
 }
 
-impl QueuesByKey {
+impl<K: Hash + Eq + Copy> QueuesByKey<K> {
     /// Returns the queue of a key, if it has waiters.
     #[inline]
-    pub(crate) fn find(&self, key: u64) -> Option<Arc<WaitQueue>> {
+    pub(crate) fn find(&self, key: K) -> Option<Arc<WaitQueue>> {
         self.look_up(key, self.count.is_some())
     }
 
     /// Notifies the key's queue of a change of the key's limit. Called if no queue was found before
     /// the change: the first waiter may have arrived since, and asked the limit too early.
-    pub(crate) fn changed(&self, key: u64, resource: &dyn Resource, now: impl FnOnce() -> u64) {
+    pub(crate) fn changed(&self, key: K, resource: &dyn Resource, now: impl FnOnce() -> u64) {
         if let Some(queue) = self.look_up(key, self.count.is_some_after_change()) {
             queue.notify(resource, now);
         }
     }
 
     #[inline]
-    fn look_up(&self, key: u64, any: bool) -> Option<Arc<WaitQueue>> {
+    fn look_up(&self, key: K, any: bool) -> Option<Arc<WaitQueue>> {
         any.then(|| self.queues.pin().get(&key).cloned()).flatten()
     }
 
     /// Returns whether a key has waiters.
     #[inline]
-    pub(crate) fn has_waiters(&self, key: u64) -> bool {
+    pub(crate) fn has_waiters(&self, key: K) -> bool {
         self.find(key).is_some_and(|queue| !queue.is_empty())
     }
 
@@ -75,7 +78,7 @@ impl QueuesByKey {
     /// As [`WaitQueue::join`].
     pub(crate) fn join(
         &self,
-        key: u64,
+        key: K,
         resource: &dyn Resource,
         units: u32,
         (bounds, max_total): (Bounds, usize),
@@ -102,7 +105,7 @@ impl QueuesByKey {
 
     /// Counts a ticket of the key's queue that has come back, and removes the queue if that was the
     /// last. Called once per ticket.
-    pub(crate) fn left(&self, key: u64, queue: &WaitQueue) {
+    pub(crate) fn left(&self, key: K, queue: &WaitQueue) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         if !queue.is_empty() || !queue.is_unused() {
             return;
@@ -118,7 +121,7 @@ impl QueuesByKey {
     }
 
     /// Returns all keys that have waiters.
-    pub(crate) fn all(&self) -> Vec<(u64, Arc<WaitQueue>)> {
+    pub(crate) fn all(&self) -> Vec<(K, Arc<WaitQueue>)> {
         self.queues
             .pin()
             .iter()
@@ -134,6 +137,14 @@ impl QueuesByKey {
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.queues.len()
+    }
+}
+
+impl<K> fmt::Debug for QueuesByKey<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueuesByKey")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_queue_is_forgotten_with_its_last_waiter() {
-        let queues = QueuesByKey::default();
+        let queues = QueuesByKey::<u64>::default();
         let join = |key| queues.join(key, &Full, 1, (BOUNDS, 3), 0);
         let leave = |key, (queue, ticket): (Arc<WaitQueue>, Ticket)| {
             queue.cancel(&Full, &ticket, 0);

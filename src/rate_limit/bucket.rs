@@ -14,6 +14,7 @@ use crate::{
     protocol::Quota,
     queue::{Bounds, QueuesByKey, Ticket, Turn, WaitQueue},
     rate_limit::{
+        key_hash::KeyHash,
         settings::{MAX_WAITING, Settings},
         switch::Switch,
         waited::Waited,
@@ -28,7 +29,7 @@ pub(super) struct BucketRef<'a> {
     /// `None` for a limit that is always on.
     pub(super) switch: Option<&'a Switch>,
     /// The place where the key's queue would be created, if the limit belongs to a key.
-    pub(super) by_key: Option<(&'a QueuesByKey, u64)>,
+    pub(super) by_key: Option<(&'a QueuesByKey<KeyHash>, KeyHash)>,
     pub(super) clock: &'a Clock,
     pub(super) tally: &'a GateTally,
 }
@@ -128,7 +129,7 @@ impl BucketRef<'_> {
         let (name, advertise) = (settings.name, settings.advertise);
         let by_hash = self
             .by_key
-            .and_then(|(_, hash)| advertise.partition_of(hash));
+            .and_then(|(_, hash)| advertise.partition_of(hash.index()));
         let mut tell = |limit: &dyn Limit| {
             let own = |quota: &&Quota| quota.name == name && quota.rate.is_some();
             let part = quotas.iter().filter(own).count();

@@ -13,7 +13,7 @@ use crate::{
     protocol::Plain,
     rate_limit::{
         Advertise, Follow, Labelled, Outage, PerKey, RateLimitLayer, fleet::FleetSettings,
-        keyed::MakeLimit, settings::Settings,
+        key_hash::FleetSecret, keyed::MakeLimit, settings::Settings,
     },
     store::Store,
 };
@@ -37,6 +37,7 @@ pub(super) struct RateLimitValues {
     pub(super) total: Option<Box<dyn Limit>>,
     pub(super) fleet: Option<FleetSettings>,
     pub(super) outage: Option<Outage>,
+    pub(super) secret: Option<FleetSecret>,
 }
 
 /// A builder's state: each key in a [table](RateLimitBuilder::keyed_by).
@@ -94,6 +95,7 @@ impl RateLimitBuilder {
                 total: None,
                 fleet: None,
                 outage: None,
+                secret: None,
             },
             key: NotKeyed,
             asks: (),
@@ -228,8 +230,9 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     ///
     /// The burst must take at least 400 ms to refill. In any window of `t`, all processes together
     /// admit at most `burst + rate * t`. While the store is down, [`while_down`](Self::while_down)
-    /// applies. The store's type is not part of the layer's type. The store sees keys as hashes,
-    /// which are equal in programs built for the same kind of machine.
+    /// applies. The store's type is not part of the layer's type. The store sees keys as hashes
+    /// of 128 bits under a [secret](Self::fleet_secret). The guide's page
+    /// [`fleet`](crate::guide::fleet) states them.
     pub fn fleet<S: Store + Clone>(mut self, store: &S, name: impl Into<Name>) -> Self {
         self.values.fleet = Some(FleetSettings {
             store: Arc::new(store.clone()),
@@ -242,6 +245,14 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// [`Outage::Closed`].
     pub fn while_down(mut self, outage: Outage) -> Self {
         self.values.outage = Some(outage);
+        self
+    }
+
+    /// Hashes the keys of a [fleet](Self::fleet) under a secret of yours, the same in all of its
+    /// processes. Default: one that is published, so a reader of the store can test guesses of a
+    /// key. Another secret makes other keys, so the store forgets what was used.
+    pub fn fleet_secret(mut self, secret: [u8; 16]) -> Self {
+        self.values.secret = Some(FleetSecret(secret));
         self
     }
 

@@ -17,6 +17,7 @@ use crate::{
         any_limit::AnyLimit,
         builder::{Algorithm, RateLimitValues},
         fleet::{Fleet, FleetLimit, Keys, Quotas},
+        key_hash::KeyHash,
         keyed::{AllKeys, Buckets, FleetOfKeys, LimitFactory, Table},
         settings::Settings,
     },
@@ -246,12 +247,14 @@ impl RateLimitValues {
     /// it by default. Without that, the first call of each key would be rejected.
     fn shared(&mut self, clock: Clock) -> Result<Option<Arc<Fleet>>, ConfigError> {
         let outage = self.outage.unwrap_or_default();
+        let secret = self.secret.unwrap_or_default();
         let Some(fleet) = &self.fleet else {
             let fix = "name a store with `fleet`, or leave it";
-            let unset = self.outage.is_none();
-            return unset
-                .then_some(None)
-                .ok_or_else(|| ConfigError::new("while_down", outage, fix));
+            return match (self.outage, self.secret) {
+                (None, None) => Ok(None),
+                (None, Some(_)) => Err(ConfigError::new("fleet_secret", "set", fix)),
+                (Some(_), _) => Err(ConfigError::new("while_down", outage, fix)),
+            };
         };
         if let Some(follow) = self.settings.follow {
             let fix = "follow a quota with a limit of this process alone, around this one";
@@ -260,7 +263,7 @@ impl RateLimitValues {
         if self.settings.max_wait.is_none() && !self.settings.deadlines {
             self.settings.max_wait = Some(FLEET_WAIT);
         }
-        Fleet::new(fleet, outage, clock).map(|fleet| Some(Arc::new(fleet)))
+        Fleet::new(fleet, secret, outage, clock).map(|fleet| Some(Arc::new(fleet)))
     }
 
     /// Builds the limit of a layer without keys.
@@ -318,7 +321,8 @@ impl Fleet {
         burst: u32,
     ) -> Result<AnyLimit, ConfigError> {
         let quotas = Arc::new(Quotas::new(rate, burst)?);
-        FleetLimit::new(self, key, 0, quotas).map(|limit| AnyLimit::Fleet(Box::new(limit)))
+        FleetLimit::new(self, key, KeyHash::default(), quotas)
+            .map(|limit| AnyLimit::Fleet(Box::new(limit)))
     }
 }
 

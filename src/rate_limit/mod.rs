@@ -75,6 +75,7 @@ mod dimensions;
 mod fleet;
 mod follow;
 mod handle;
+mod key_hash;
 mod keyed;
 mod layer;
 mod members;

@@ -2,7 +2,7 @@
 
 use crate::{
     observe::{self, Instance, Observed},
-    rate_limit::{bucket, fleet::Granted, state::State},
+    rate_limit::{bucket, fleet::Granted, key_hash::KeyHash, state::State},
 };
 
 impl Observed for State {
@@ -33,7 +33,7 @@ impl Observed for State {
 }
 
 impl Granted for State {
-    fn granted(&self, _: u64) {
+    fn granted(&self, _: KeyHash) {
         self.bucket().notify();
     }
 }

@@ -72,6 +72,42 @@ async fn a_key_is_shared_and_another_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_store_knows_a_key_by_a_stated_hash() {
+    let store = Memory::new();
+    assert!(send(&by_tenant(&store, 100), "ann").await.is_ok());
+    // SipHash-2-4-128 of "ann" and a byte of ff, under "tower-keep fleet".
+    let known = "tenants:eba0ce30a03c35d17ef127a101c5e10b";
+    assert_eq!(&*store.keys()[0], known);
+    // when a limit of listed keys has the same name
+    let listed = RateLimitLayer::builder(Rate::per_second(1))
+        .burst(2)
+        .per_key(tenant, |_| TokenBucket::new(Rate::per_second(10), 10))
+        .fleet(&store, "tenants")
+        .build()
+        .unwrap();
+    let service = listed.layer(echo::<Tenant>());
+    assert!(service.oneshot(Tenant("ann")).await.is_ok());
+    assert_eq!(store.keys().len(), 1, "{:?}", store.keys());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_makes_other_keys() {
+    let store = Memory::new();
+    for secret in [[1; 16], [2; 16], [1; 16]] {
+        let layer = RateLimitLayer::builder(Rate::per_second(10))
+            .keyed_by(|tenant: &u64| Some(*tenant))
+            .fleet_secret(secret)
+            .fleet(&store, "tenants")
+            .build()
+            .unwrap();
+        assert!(layer.layer(echo::<u64>()).oneshot(7).await.is_ok());
+    }
+    assert_eq!(store.keys().len(), 2, "{:?}", store.keys());
+    let alone = RateLimitLayer::builder(Rate::per_second(1)).fleet_secret([1; 16]);
+    assert_eq!(alone.build().unwrap_err().field, "fleet_secret");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_warm_key_does_not_wait_for_a_cold_one() {
     let store = Memory::new().delay(ms(20), ms(20));
     let layer = by_tenant(&store, 100);

@@ -11,7 +11,10 @@ use std::{
 use crate::{
     ConfigError,
     algorithm::{Lease, Rate, TokenBucket, prepaid::Terms},
-    rate_limit::fleet::{Outage, book::Book},
+    rate_limit::{
+        fleet::{Outage, book::Book},
+        key_hash::KeyHash,
+    },
 };
 
 /// One key: its lease, and the units that calls have found missing. Some 600 bytes.
@@ -23,7 +26,7 @@ pub(in crate::rate_limit) struct Entry {
     pub(super) lease: Lease,
     pub(super) key: Arc<str>,
     /// The hash of its queue.
-    pub(super) hash: u64,
+    pub(super) hash: KeyHash,
     pub(super) quotas: Arc<Quotas>,
     pub(super) missing: Missing,
     /// Units that were used without a lease and that the store does not know yet. `SeqCst`, for the
@@ -65,7 +68,7 @@ pub(super) struct Missing {
 
 /// The gate that is notified of granted units: its queue's head may be admitted.
 pub(in crate::rate_limit) trait Granted: Send + Sync {
-    fn granted(&self, hash: u64);
+    fn granted(&self, hash: KeyHash);
 }
 
 /// A rate and burst that several keys share.
@@ -116,7 +119,7 @@ impl Quota {
 impl Entry {
     pub(super) fn new(
         key: Arc<str>,
-        hash: u64,
+        hash: KeyHash,
         quotas: Arc<Quotas>,
         outage: Outage,
         now: u64,

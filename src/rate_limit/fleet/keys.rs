@@ -17,14 +17,17 @@ use crate::{
     ConfigError,
     algorithm::{OverLimit, Overflow, Rate},
     ambient::chance::Hashing,
-    rate_limit::fleet::{Fleet, FleetLimit, Granted, Quotas},
+    rate_limit::{
+        fleet::{Fleet, FleetLimit, Granted, Quotas},
+        key_hash::{KeyHash, KeyHashing},
+    },
 };
 
 #[derive(Debug)]
 pub(in crate::rate_limit) struct Keys {
     fleet: Arc<Fleet>,
     quotas: Arc<Quotas>,
-    map: HashMap<u64, FleetLimit, Hashing>,
+    map: HashMap<KeyHash, FleetLimit, Hashing>,
     max_keys: usize,
     overflow: Overflow,
     /// Locked to make room. Holds the time of the last attempt that found none. No user code runs
@@ -61,7 +64,7 @@ impl Keys {
             granted: OnceLock::new(),
         };
         // Checks the share of an outage too.
-        keys.make(0)?;
+        keys.make(KeyHash::default())?;
         Ok(keys)
     }
 
@@ -70,9 +73,9 @@ impl Keys {
         let _ = self.granted.set(granted);
     }
 
-    /// Returns a hasher that is alike in all processes: see [`Hashing::shared`].
-    pub(in crate::rate_limit) fn hashing(&self) -> Hashing {
-        Hashing::shared(self.fleet.name)
+    /// Returns the hash function of keys, which is the same in all processes.
+    pub(in crate::rate_limit) fn hashing(&self) -> KeyHashing {
+        KeyHashing::Fleet(self.fleet.secret)
     }
 
     pub(in crate::rate_limit) fn fleet(&self) -> &Arc<Fleet> {
@@ -82,7 +85,7 @@ impl Keys {
     #[inline]
     pub(in crate::rate_limit) fn acquire(
         &self,
-        hash: u64,
+        hash: KeyHash,
         cost: u32,
         now: u64,
     ) -> Result<(), OverLimit> {
@@ -104,7 +107,7 @@ impl Keys {
     /// there is no room.
     pub(in crate::rate_limit) fn with<R>(
         &self,
-        hash: u64,
+        hash: KeyHash,
         now: u64,
         act: impl FnOnce(&FleetLimit) -> R,
     ) -> Option<R> {
@@ -117,7 +120,7 @@ impl Keys {
         } else if self.overflow == Overflow::Shared {
             // One of 64 entries that newcomers share, the same in all processes. They are in the
             // map beyond its bound.
-            hash >> 40 & 63
+            KeyHash::new([hash.index() & 63, 0])
         } else {
             return None;
         };
@@ -158,12 +161,12 @@ impl Keys {
     }
 
     pub(in crate::rate_limit) fn bytes(&self) -> usize {
-        let entry = size_of::<super::entry::Entry>() + size_of::<(u64, FleetLimit)>();
+        let entry = size_of::<super::entry::Entry>() + size_of::<(KeyHash, FleetLimit)>();
         self.map.len() * entry
     }
 
-    fn make(&self, hash: u64) -> Result<FleetLimit, ConfigError> {
-        let key = format!("{}:{hash:016x}", self.fleet.name);
+    fn make(&self, hash: KeyHash) -> Result<FleetLimit, ConfigError> {
+        let key = format!("{}:{hash}", self.fleet.name);
         let limit = FleetLimit::new(&self.fleet, key.into(), hash, self.quotas.clone())?;
         if let Some(granted) = self.granted.get() {
             limit.entry.on_grant(granted.clone());
@@ -185,7 +188,7 @@ impl Keys {
             return false;
         }
         let map = self.map.pin();
-        let idle: Vec<u64> = map
+        let idle: Vec<KeyHash> = map
             .iter()
             .filter(|(_, limit)| limit.entry.is_idle(now))
             .map(|(hash, _)| *hash)

@@ -8,7 +8,10 @@ use std::{
 use crate::{
     ConfigError, RejectedKind,
     algorithm::{Limit, OverLimit, Rate},
-    rate_limit::fleet::{Fleet, Outage, Quotas, entry::Entry},
+    rate_limit::{
+        fleet::{Fleet, Outage, Quotas, entry::Entry},
+        key_hash::KeyHash,
+    },
 };
 
 /// The limit of one key of a fleet, or a fleet's only limit.
@@ -26,7 +29,7 @@ impl FleetLimit {
     pub(in crate::rate_limit) fn new(
         fleet: &Arc<Fleet>,
         key: Arc<str>,
-        hash: u64,
+        hash: KeyHash,
         quotas: Arc<Quotas>,
     ) -> Result<Self, ConfigError> {
         let now = fleet.clock.now();

@@ -15,7 +15,10 @@ use crate::{
     algorithm::{Breaker, BreakerConfig},
     ambient::{chance, clock::Clock},
     observe::FleetCounts,
-    rate_limit::fleet::{Outage, entry::Entry},
+    rate_limit::{
+        fleet::{Outage, entry::Entry},
+        key_hash::FleetSecret,
+    },
     store::{AnyStore, StoreError},
 };
 
@@ -31,6 +34,8 @@ pub(in crate::rate_limit) struct FleetSettings {
 pub(in crate::rate_limit) struct Fleet {
     pub(super) store: Arc<dyn AnyStore>,
     pub(in crate::rate_limit) name: &'static str,
+    /// Keys are hashed with it.
+    pub(in crate::rate_limit) secret: FleetSecret,
     pub(super) outage: Outage,
     pub(super) clock: Clock,
     /// Drawn at random, and part of each debt's identity.
@@ -78,6 +83,7 @@ pub(super) struct Counts {
 impl Fleet {
     pub(in crate::rate_limit) fn new(
         settings: &FleetSettings,
+        secret: FleetSecret,
         outage: Outage,
         clock: Clock,
     ) -> Result<Self, ConfigError> {
@@ -93,6 +99,7 @@ impl Fleet {
         Ok(Self {
             store: settings.store.clone(),
             name: settings.name,
+            secret,
             outage,
             clock,
             process: chance::word(),

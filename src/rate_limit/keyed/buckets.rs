@@ -6,7 +6,10 @@ use crate::{
     ConfigError, RejectedKind,
     algorithm::{KeyedBuckets, OverLimit, Rate},
     ambient::{chance::Hashing, clock::Clock},
-    rate_limit::fleet::{FleetHandle, Granted, Keys},
+    rate_limit::{
+        fleet::{FleetHandle, Granted, Keys},
+        key_hash::{KeyHash, KeyHashing},
+    },
 };
 
 #[derive(Debug)]
@@ -17,17 +20,17 @@ pub(in crate::rate_limit) enum Buckets {
 
 impl Buckets {
     /// Returns the hasher of keys. A fleet's hashes keys alike in all its processes.
-    pub(super) fn hashing(&self) -> Hashing {
+    pub(super) fn hashing(&self) -> KeyHashing {
         match self {
-            Self::Own(_) => Hashing::new(),
+            Self::Own(_) => KeyHashing::Own(Hashing::new()),
             Self::Fleet(keys) => keys.hashing(),
         }
     }
 
     #[inline(always)]
-    pub(super) fn acquire(&self, hash: u64, cost: u32, now: u64) -> Result<(), OverLimit> {
+    pub(super) fn acquire(&self, hash: KeyHash, cost: u32, now: u64) -> Result<(), OverLimit> {
         match self {
-            Self::Own(buckets) => buckets.acquire(hash, cost, now),
+            Self::Own(buckets) => buckets.acquire(hash.index(), cost, now),
             Self::Fleet(keys) => keys.acquire(hash, cost, now),
         }
     }
@@ -90,7 +93,7 @@ impl Buckets {
     }
 
     /// Returns the kind of a rejection that would otherwise be `kind`: a fleet's store may be down.
-    pub(super) fn kind(&self, hash: u64, kind: RejectedKind, now: u64) -> RejectedKind {
+    pub(super) fn kind(&self, hash: KeyHash, kind: RejectedKind, now: u64) -> RejectedKind {
         match self {
             Self::Own(_) => kind,
             Self::Fleet(keys) => keys

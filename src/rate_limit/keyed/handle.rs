@@ -1,19 +1,15 @@
 //! The handle of a table of limits.
 
-use std::{
-    borrow::Borrow,
-    fmt,
-    hash::{BuildHasher, Hash},
-    marker::PhantomData,
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Borrow, fmt, hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
     Changed, ConfigError,
     algorithm::Rate,
     observe::{Instance, Observed, State, Totals},
-    rate_limit::{FleetHandle, HeavyHitter, RateLimitHandle, Snapshot, bucket, keyed::Table},
+    rate_limit::{
+        FleetHandle, HeavyHitter, RateLimitHandle, Snapshot, bucket, key_hash::KeyHash,
+        keyed::Table,
+    },
 };
 
 /// Watches and changes a keyed rate limit from outside. Cheap to clone. Keeps the limit's state
@@ -217,12 +213,12 @@ impl<K> KeyedRateLimitHandle<K> {
         self.total.as_ref().map(RateLimitHandle::snapshot)
     }
 
-    fn hash<Q>(&self, key: &Q) -> u64
+    fn hash<Q>(&self, key: &Q) -> KeyHash
     where
         K: Borrow<Q>,
         Q: Hash + ?Sized,
     {
-        self.table.seed.hash_one(key)
+        self.table.hashing.of(key)
     }
 
     #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use std::{
     fmt,
-    hash::{BuildHasher, Hash},
+    hash::{BuildHasher, Hash, Hasher},
 };
 
-use crate::keyed::{FindKey, HasKey, KeyFn};
+use crate::{
+    keyed::{FindKey, HasKey, KeyFn},
+    rate_limit::key_hash::{KeyHash, KeyHashing},
+};
 
 /// A key whose rejections are counted, with a label from a closure `Fn(&Req) -> String`.
 #[derive(Clone, Copy)]
@@ -20,8 +23,8 @@ pub trait Key<Req> {
     /// If true, rejections are counted by key, under its label.
     const COUNTED: bool = false;
 
-    /// Returns the key's hash, or `None` if the request has no key.
-    fn hash(&self, request: &Req, seed: &impl BuildHasher) -> Option<u64>;
+    /// Feeds the request's key to a hasher. Returns whether the request has one.
+    fn hash(&self, request: &Req, hasher: &mut impl Hasher) -> bool;
 
     /// Returns the label of the request's key in
     /// [`heavy_hitters`](super::KeyedRateLimitHandle::heavy_hitters). Default: an empty one.
@@ -37,16 +40,37 @@ where
     K: Hash,
 {
     #[inline]
-    fn hash(&self, request: &Other, seed: &impl BuildHasher) -> Option<u64> {
-        self.find(request).map(|key| seed.hash_one(key))
+    fn hash(&self, request: &Other, hasher: &mut impl Hasher) -> bool {
+        self.find(request).map(|key| key.hash(hasher)).is_some()
+    }
+}
+
+/// The hash of a request's key, `None` if it has none.
+#[inline]
+pub(super) fn hash_of<Req>(
+    key: &impl Key<Req>,
+    request: &Req,
+    hashing: &KeyHashing,
+) -> Option<KeyHash> {
+    match hashing {
+        KeyHashing::Own(hashing) => {
+            let mut hasher = hashing.build_hasher();
+            let found = key.hash(request, &mut hasher);
+            found.then(|| KeyHash::new([hasher.finish(), 0]))
+        }
+        KeyHashing::Fleet(secret) => {
+            let mut hasher = secret.hasher();
+            let found = key.hash(request, &mut hasher);
+            found.then(|| KeyHash::new(hasher.words()))
+        }
     }
 }
 
 #[cfg(feature = "http")]
 impl<B> Key<http::Request<B>> for crate::keyed::ByHost {
     #[inline]
-    fn hash(&self, request: &http::Request<B>, seed: &impl BuildHasher) -> Option<u64> {
-        self.find(request).map(|host| seed.hash_one(host))
+    fn hash(&self, request: &http::Request<B>, hasher: &mut impl Hasher) -> bool {
+        self.find(request).map(|host| host.hash(hasher)).is_some()
     }
 }
 
@@ -62,8 +86,8 @@ where
     const COUNTED: bool = true;
 
     #[inline]
-    fn hash(&self, request: &Req, seed: &impl BuildHasher) -> Option<u64> {
-        self.key.hash(request, seed)
+    fn hash(&self, request: &Req, hasher: &mut impl Hasher) -> bool {
+        self.key.hash(request, hasher)
     }
 
     fn label(&self, request: &Req) -> String {

@@ -4,6 +4,7 @@ mod buckets;
 mod handle;
 mod key;
 mod of_key;
+mod pass;
 mod per_key;
 mod table;
 #[cfg(test)]

@@ -5,14 +5,14 @@ use std::time::Duration;
 use crate::{
     ConfigError,
     algorithm::{KeyedBuckets, Limit, OverLimit, Rate},
-    rate_limit::keyed::buckets::Buckets,
+    rate_limit::{key_hash::KeyHash, keyed::buckets::Buckets},
 };
 
 /// The limit of one key, with the interface of any other limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OfKey<'a> {
     pub(super) buckets: &'a Buckets,
-    pub(super) hash: u64,
+    pub(super) hash: KeyHash,
 }
 
 impl OfKey<'_> {
@@ -41,7 +41,7 @@ impl Limit for OfKey<'_> {
     fn acquire_late(&self, cost: u32, due: u64, now: u64) -> Result<(), OverLimit> {
         self.either(
             now,
-            |own| own.acquire_late(self.hash, cost, due, now),
+            |own| own.acquire_late(self.hash.index(), cost, due, now),
             |fleet| fleet.acquire_late(cost, due, now),
             || self.buckets.acquire(self.hash, cost, now),
         )
@@ -50,7 +50,7 @@ impl Limit for OfKey<'_> {
     fn wait(&self, units: u64, now: u64) -> Duration {
         self.either(
             now,
-            |own| own.wait(self.hash, units, now),
+            |own| own.wait(self.hash.index(), units, now),
             |fleet| fleet.wait(units, now),
             || Duration::ZERO,
         )
@@ -60,7 +60,7 @@ impl Limit for OfKey<'_> {
         let units = before.saturating_add(u64::from(cost));
         self.either(
             now,
-            |own| own.wait(self.hash, if cost == 0 { 0 } else { units }, now),
+            |own| own.wait(self.hash.index(), if cost == 0 { 0 } else { units }, now),
             |fleet| fleet.wait_for(cost, before, now),
             || Duration::ZERO,
         )
@@ -69,7 +69,7 @@ impl Limit for OfKey<'_> {
     fn refund(&self, cost: u32, now: u64) {
         self.either(
             now,
-            |own| own.refund(self.hash, cost, now),
+            |own| own.refund(self.hash.index(), cost, now),
             |fleet| fleet.refund(cost, now),
             || (),
         );
@@ -78,7 +78,7 @@ impl Limit for OfKey<'_> {
     fn charge(&self, cost: u32, now: u64) {
         self.either(
             now,
-            |own| own.charge(self.hash, cost, now),
+            |own| own.charge(self.hash.index(), cost, now),
             |fleet| fleet.charge(cost, now),
             || (),
         );
@@ -87,7 +87,7 @@ impl Limit for OfKey<'_> {
     fn close_until(&self, until: u64, now: u64) {
         self.either(
             now,
-            |own| own.close_until(self.hash, until, now),
+            |own| own.close_until(self.hash.index(), until, now),
             |fleet| fleet.close_until(until, now),
             || (),
         );
@@ -96,7 +96,7 @@ impl Limit for OfKey<'_> {
     fn reset(&self, now: u64) {
         self.either(
             now,
-            |own| own.reset(self.hash, now),
+            |own| own.reset(self.hash.index(), now),
             |fleet| fleet.reset(now),
             || (),
         );
@@ -105,7 +105,7 @@ impl Limit for OfKey<'_> {
     fn available(&self, now: u64) -> u32 {
         self.either(
             now,
-            |own| own.available(self.hash, now),
+            |own| own.available(self.hash.index(), now),
             |fleet| fleet.available(now),
             || 0,
         )

@@ -1,21 +1,21 @@
 //! A limit of any kind for each key.
 
-use std::{
-    cmp::Reverse,
-    fmt,
-    hash::{BuildHasher, Hash},
-    sync::Arc,
-};
+use std::{cmp::Reverse, fmt, hash::Hash, sync::Arc};
 
 use crate::{
     ConfigError,
     algorithm::Limit,
-    ambient::{chance::Hashing, clock::Clock},
+    ambient::clock::Clock,
     gate::{Keyable, KeyedHandle},
     keyed::{HasKey, partitions::Factory},
     observe::{Instance, Observed, State, Tally},
     rate_limit::{
-        LimitGate, RateLimitHandle, any_limit::AnyLimit, bucket, fleet::Fleet, settings::Settings,
+        LimitGate, RateLimitHandle,
+        any_limit::AnyLimit,
+        bucket,
+        fleet::Fleet,
+        key_hash::{FleetSecret, KeyHash},
+        settings::Settings,
     },
 };
 
@@ -40,7 +40,7 @@ pub struct LimitFactory<K> {
 /// The fleet that shares the keys' limits, and the hash by which the store knows a key.
 pub(in crate::rate_limit) struct FleetOfKeys<K> {
     fleet: Arc<Fleet>,
-    hash: fn(&K, &Hashing) -> u64,
+    hash: fn(FleetSecret, &K) -> KeyHash,
 }
 
 /// The limits of all keys, as the registry sees them.
@@ -97,7 +97,7 @@ impl<K> Factory<K, LimitGate> for LimitFactory<K> {
 
 impl<K: Hash> FleetOfKeys<K> {
     pub(in crate::rate_limit) fn new(fleet: Arc<Fleet>) -> Self {
-        let hash = |key: &K, hashing: &Hashing| hashing.hash_one(key);
+        let hash = FleetSecret::of::<K>;
         Self { fleet, hash }
     }
 }
@@ -110,8 +110,8 @@ impl<K> LimitFactory<K> {
         let Some(FleetOfKeys { fleet, hash }) = &self.fleet else {
             return Ok(AnyLimit::Other(limit));
         };
-        let hash = hash(key, &Hashing::shared(fleet.name));
-        let key = format!("{}:{hash:016x}", fleet.name);
+        let hash = hash(fleet.secret, key);
+        let key = format!("{}:{hash}", fleet.name);
         fleet.limit(key.into(), limit.rate(), limit.burst())
     }
 }

@@ -9,10 +9,7 @@ use std::{
 use crate::{
     Rejected, RejectedKind,
     algorithm::{Limit, OverLimit, Rate},
-    ambient::{
-        chance::Hashing,
-        clock::{Clock, Now},
-    },
+    ambient::clock::{Clock, Now},
     gate::{
         Admission, Admit, CallEvent, Completion, Demand, Gate, Inquiry, LimitedCall, Quoted, Read,
         TicketPoll, Unsent, Visit, end_upgraded,
@@ -24,7 +21,8 @@ use crate::{
         Snapshot,
         bucket::{self, BucketRef},
         fleet::Granted,
-        keyed::{Key, buckets::Buckets, of_key::OfKey, top::Top},
+        key_hash::{KeyHash, KeyHashing},
+        keyed::{Key, buckets::Buckets, key, of_key::OfKey, pass::KeyLimitPass, top::Top},
         settings::{Decision, MAX_WAITING_IN_ALL, Settings},
         waited::Waited,
     },
@@ -42,24 +40,20 @@ pub struct TableGate<F> {
 #[derive(Debug)]
 pub(in crate::rate_limit) struct Table {
     pub(super) buckets: Buckets,
-    pub(super) queues: QueuesByKey,
+    pub(super) queues: QueuesByKey<KeyHash>,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
-    pub(super) seed: Hashing,
+    pub(super) hashing: KeyHashing,
     missing: Missing,
     /// Locked to read it, and for rejections of counted keys if it is free.
     top: Mutex<Top>,
     pub(super) tally: GateTally,
 }
 
-/// The units that a call has taken of its key's limit, or `None` if no limit applies to it.
-#[derive(Debug, Default)]
-pub struct KeyLimitPass(Option<(u64, u32)>);
-
 /// A ticket in the queue of a key.
 #[derive(Debug)]
 pub struct TableTicket {
-    hash: u64,
+    hash: KeyHash,
     queue: Arc<WaitQueue>,
     place: Ticket,
     joined: u64,
@@ -79,19 +73,19 @@ impl<F> TableGate<F> {
 
     /// Returns the hash of the request's key, computed once.
     #[inline(always)]
-    fn ask<Req>(&self, inquiry: Inquiry<'_, Req, Option<Option<u64>>>) -> Option<u64>
+    fn ask<Req>(&self, inquiry: Inquiry<'_, Req, Option<Option<KeyHash>>>) -> Option<KeyHash>
     where
         F: Key<Req>,
     {
         let Inquiry { request, asked, .. } = inquiry;
-        *asked.get_or_insert_with(|| self.key.hash(request, &self.table.seed))
+        *asked.get_or_insert_with(|| key::hash_of(&self.key, request, &self.table.hashing))
     }
 
     /// Builds the rejection of a request. Counts it for its key if rejections are counted.
     #[cold]
     fn rejected<Req>(
         &self,
-        hash: u64,
+        hash: KeyHash,
         (kind, wait): (RejectedKind, Option<Duration>),
         request: &Req,
     ) -> Box<Rejected>
@@ -99,7 +93,7 @@ impl<F> TableGate<F> {
         F: Key<Req>,
     {
         if F::COUNTED {
-            self.table.count(hash, || self.key.label(request));
+            self.table.count(hash.index(), || self.key.label(request));
         }
         let kind = self.table.buckets.kind(hash, kind, self.table.clock.now());
         Box::new(self.table.tally.reject(kind, wait))
@@ -114,13 +108,13 @@ impl Table {
         missing: Missing,
         tally: GateTally,
     ) -> Self {
-        let seed = buckets.hashing();
+        let hashing = buckets.hashing();
         Self {
             buckets,
             queues: QueuesByKey::default(),
             clock,
             settings,
-            seed,
+            hashing,
             missing,
             top: Mutex::default(),
             tally,
@@ -128,7 +122,7 @@ impl Table {
     }
 
     /// Applies an operation to the limit of a key.
-    pub(super) fn with<R>(&self, hash: u64, act: impl FnOnce(BucketRef<'_>) -> R) -> R {
+    pub(super) fn with<R>(&self, hash: KeyHash, act: impl FnOnce(BucketRef<'_>) -> R) -> R {
         let queue = self.queues.find(hash);
         act(BucketRef {
             limit: &self.of(hash),
@@ -140,7 +134,7 @@ impl Table {
         })
     }
 
-    pub(super) fn snapshot(&self, hash: u64) -> Snapshot {
+    pub(super) fn snapshot(&self, hash: KeyHash) -> Snapshot {
         self.with(hash, |bucket| bucket.snapshot())
     }
 
@@ -153,7 +147,7 @@ impl Table {
         self.top.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn of(&self, hash: u64) -> OfKey<'_> {
+    pub(super) fn of(&self, hash: KeyHash) -> OfKey<'_> {
         OfKey {
             buckets: &self.buckets,
             hash,
@@ -187,9 +181,9 @@ impl Table {
     /// Closes the key's limit for as long as the upstream asks, if that is honored.
     fn honor(&self, taken: &KeyLimitPass, retry_after: Duration) {
         let max_penalty = self.settings.max_penalty;
-        if let Some((hash, _)) = taken.0.filter(|_| max_penalty > 0) {
+        if taken.counted && max_penalty > 0 {
             let penalty = retry_after.min(Duration::from_nanos(max_penalty));
-            self.with(hash, |bucket| bucket.close_for(penalty));
+            self.with(taken.hash, |bucket| bucket.close_for(penalty));
         }
     }
 
@@ -200,7 +194,7 @@ impl Table {
     #[cold]
     fn join(
         &self,
-        hash: u64,
+        hash: KeyHash,
         demand: &Demand,
         (over, bounds): (Option<OverLimit>, Bounds),
         now: u64,
@@ -222,7 +216,7 @@ impl Table {
 }
 
 impl Granted for Table {
-    fn granted(&self, hash: u64) {
+    fn granted(&self, hash: KeyHash) {
         self.with(hash, |bucket| bucket.notify());
     }
 }
@@ -231,10 +225,11 @@ impl<F> Gate for TableGate<F> {
     type Pass = KeyLimitPass;
     type Ticket = TableTicket;
     // The hash of the key, once computed.
-    type Asked = Option<Option<u64>>;
+    type Asked = Option<Option<KeyHash>>;
 
     fn give_back(&self, taken: KeyLimitPass, _: Unsent, now: &Now) {
-        if let Some((hash, units)) = taken.0.filter(|(_, units)| *units > 0) {
+        let KeyLimitPass { hash, units, .. } = taken;
+        if units > 0 {
             self.table.of(hash).refund(units, now.by(&self.table.clock));
             self.table.with(hash, |bucket| bucket.notify());
         }
@@ -257,7 +252,7 @@ impl<F> Gate for TableGate<F> {
 
     #[inline(always)]
     fn owes(&self, taken: &KeyLimitPass) -> bool {
-        taken.0.is_some() && self.table.settings.owes()
+        taken.counted && self.table.settings.owes()
     }
 
     #[inline(always)]
@@ -267,9 +262,10 @@ impl<F> Gate for TableGate<F> {
             CallEvent::Head => {}
             CallEvent::Hint(retry_after) => self.table.honor(taken, retry_after),
             CallEvent::Used(used) => {
-                if let Some((hash, units)) = &mut taken.0 {
-                    self.table.with(*hash, |bucket| bucket.settle(*units, used));
-                    *units = used;
+                if taken.counted {
+                    let settle = |bucket: BucketRef<'_>| bucket.settle(taken.units, used);
+                    self.table.with(taken.hash, settle);
+                    taken.units = used;
                 }
             }
             CallEvent::Upgraded(outcome) => end_upgraded(self, taken, outcome, now),
@@ -294,7 +290,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             ..
         } = &*self.table;
         if !settings.enabled {
-            return Admission::Granted(KeyLimitPass(None));
+            return Admission::Granted(KeyLimitPass::default());
         }
         let Inquiry {
             request, demand, ..
@@ -302,7 +298,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         let hash = match (self.ask(inquiry), missing) {
             (Some(hash), _) => hash,
             (None, Missing::Share) => WITHOUT_KEY,
-            (None, Missing::Allow) => return Admission::Granted(KeyLimitPass(None)),
+            (None, Missing::Allow) => return Admission::Granted(KeyLimitPass::default()),
             (None, Missing::Reject) => {
                 let rejected = tally.reject(RejectedKind::MissingKey, None);
                 return Admission::Rejected(Box::new(rejected));
@@ -318,7 +314,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             |over, bounds| self.table.join(hash, demand, (over, bounds), now),
         );
         match decision {
-            Decision::Admitted => Admission::Granted(KeyLimitPass(Some((hash, demand.cost)))),
+            Decision::Admitted => Admission::Granted(KeyLimitPass::of(hash, demand.cost)),
             Decision::Queued(ticket) => Admission::Queued(ticket),
             Decision::Rejected(kind, wait) => {
                 Admission::Rejected(self.rejected(hash, (kind, wait), request))
@@ -342,7 +338,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         self.table.queues.left(hash, &ticket.queue);
         self.table.waited(ticket, now);
         if let Turn::Acquired = turn {
-            return TicketPoll::Granted(KeyLimitPass(Some((hash, ticket.place.units()))));
+            return TicketPoll::Granted(KeyLimitPass::of(hash, ticket.place.units()));
         }
         let why = bucket::rejected(&turn);
         TicketPoll::Rejected(self.rejected(hash, why, inquiry.request))
@@ -358,8 +354,8 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             settings, missing, ..
         } = &*self.table;
         let (hash, cost) = match call {
-            LimitedCall::Sent(KeyLimitPass(Some((hash, _)))) if settings.advertise.is_on => {
-                (*hash, 0)
+            LimitedCall::Sent(taken) if taken.counted && settings.advertise.is_on => {
+                (taken.hash, 0)
             }
             LimitedCall::Sent(_) => return,
             LimitedCall::Unsent(_, Visit::ForQuotas) if !settings.advertise.is_on => return,
@@ -389,4 +385,4 @@ impl<F: Clone> Clone for TableGate<F> {
 }
 
 /// The hash that requests without a key are counted under. A key has it only by chance.
-const WITHOUT_KEY: u64 = u64::MAX;
+const WITHOUT_KEY: KeyHash = KeyHash::new([u64::MAX; 2]);
