@@ -23,7 +23,7 @@ use tower_keep::{
     hedge::HedgeLayer,
     keyed::{self, HeaderKey},
     protocol::{Plain, http as keep_http},
-    rate_limit::{Rate, RateLimitLayer},
+    rate_limit::{Dimension, Rate, RateLimitLayer},
     retry::RetryLayer,
     stack,
     throttle::ThrottleLayer,
@@ -242,13 +242,25 @@ fn a_call_that_finds_a_lease_allocates_nothing() {
             .fleet(&Memory::new(), "keyed")
             .build()
             .unwrap();
+        let quotas =
+            || ["requests", "tokens"].map(|name| Dimension::new(name, RATE).burst(4_000_000));
+        let several = RateLimitLayer::dimensions(quotas())
+            .cost(|cost: &u64| [*cost, *cost])
+            .fleet(&Memory::new(), "several")
+            .build()
+            .unwrap();
         for _ in 0..40 {
+            several.layer(Echo).oneshot(10_000).await.unwrap();
             one.layer(Echo).oneshot(10_000).await.unwrap();
             keyed.layer(Echo).oneshot(10_000).await.unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(allocations(one.layer(Echo), || 1), 0, "one limit");
         assert_eq!(allocations(keyed.layer(Echo), || 1), 0, "a key");
+        assert_eq!(allocations(several.layer(Echo), || 1), 0, "several quotas");
+        let alone = RateLimitLayer::dimensions(quotas()).build().unwrap();
+        let alone = alone.layer(Echo);
+        assert_eq!(allocations(alone, || 1), 0, "several of this process");
     });
 }
 

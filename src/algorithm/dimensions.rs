@@ -126,13 +126,9 @@ impl<const N: usize> Dimensions<N> {
 
     /// Takes all costs, or none, for a caller that was to be admitted at `due`.
     pub(crate) fn take(&self, costs: &[u64; N], due: u64, now: u64) -> Result<(), OverDimension> {
-        self.fits(costs)?;
         // This is not the decision, which is each quota's own. But a rejected call takes nothing
         // anywhere this way, unless it races another.
-        let (dimension, wait) = self.longest(costs, &[0; N], now);
-        if wait > now.saturating_sub(due).min(TIMER_TICK) {
-            return Err(until(dimension, wait));
-        }
+        self.check(costs, due, now)?;
         for (dimension, quotas) in self.0.iter().enumerate() {
             let Err(over) = quotas.take(costs[dimension], due, now) else {
                 continue;
@@ -144,6 +140,16 @@ impl<const N: usize> Dimensions<N> {
                 (OverLimit::CostAboveBurst, _) | (_, (_, 0)) => OverDimension { dimension, over },
                 (_, (dimension, wait)) => until(dimension, wait),
             });
+        }
+        Ok(())
+    }
+
+    /// Looks whether all costs fit for a caller whose turn was at `due`.
+    pub(crate) fn check(&self, costs: &[u64; N], due: u64, now: u64) -> Result<(), OverDimension> {
+        self.fits(costs)?;
+        let (dimension, wait) = self.longest(costs, &[0; N], now);
+        if wait > now.saturating_sub(due).min(TIMER_TICK) {
+            return Err(until(dimension, wait));
         }
         Ok(())
     }

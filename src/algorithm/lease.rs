@@ -41,6 +41,10 @@ pub struct Lease {
     cells: [AtomicU64; 2],
 }
 
+/// Units that were taken of a lease, by its cells: how many, and when they end, in ticks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Taken([(u32, u64); 2]);
+
 impl Lease {
     /// Creates a lease without units.
     #[must_use]
@@ -55,7 +59,49 @@ impl Lease {
     pub fn spend(&self, units: u32, now: u64) -> bool {
         let tick = tick(now);
         let [first, second] = self.in_order(tick);
-        take(first, units, tick) || take(second, units, tick) || self.take_of_both(units, tick)
+        take(first, units, tick).is_some()
+            || take(second, units, tick).is_some()
+            || self.take_of_both(units, now)
+    }
+
+    /// Spends units, or none, and says which, so that they can be [put back](Self::put_back).
+    pub(crate) fn take(&self, units: u32, now: u64) -> Option<Taken> {
+        let now = tick(now);
+        let order = self.in_order(now);
+        let mut taken = Taken::default();
+        for cell in order.into_iter().filter(|_| units > 0) {
+            if let Some(ends) = take(cell, units, now) {
+                *taken.of(self, cell) = (units, ends);
+                return Some(taken);
+            }
+        }
+        if self.units(now << TICK_BITS) < units {
+            return None;
+        }
+        let mut left = units;
+        for cell in order.into_iter().filter(|_| units > 0) {
+            let part = take_some(cell, left, now);
+            *taken.of(self, cell) = part;
+            left -= part.0;
+        }
+        if left > 0 {
+            self.put_back(taken);
+            return None;
+        }
+        Some(taken)
+    }
+
+    /// Puts back units that were taken, each to its cell. Units of a cell that was filled anew, or
+    /// swept, are lost: another cell would let them live for longer than they were granted for.
+    pub(crate) fn put_back(&self, taken: Taken) {
+        for (cell, (units, ends)) in self.cells.iter().zip(taken.0) {
+            if units > 0 {
+                change(cell, |word| {
+                    let there = units_of(word).saturating_add(units);
+                    (word >> UNIT_BITS == ends).then(|| pack(there, ends))
+                });
+            }
+        }
     }
 
     /// Adds units that end at `ends`, at most four seconds from `now`. Only one thread may add.
@@ -63,8 +109,8 @@ impl Lease {
         let (now, ends) = (tick(now), tick(ends));
         let [first, second] = self.in_order(now);
         let empty = |cell: &&AtomicU64| live(cell.load(Ordering::Relaxed), now) == 0;
-        // No other thread changes an empty cell's units: only this thread adds, and a refund needs
-        // units that are there. So the cell is still empty when it is filled.
+        // Only this thread adds, and a refund needs units that are there. Units that are put back
+        // may come meanwhile. They end when the cell did, so all of it does then.
         let cell = [first, second].into_iter().find(empty).unwrap_or(second);
         change(cell, |word| {
             let (there, ends) = match live(word, now) {
@@ -101,7 +147,7 @@ impl Lease {
         let now = tick(now);
         let mut left = units;
         for cell in self.in_order(now) {
-            left -= take_some(cell, left, now);
+            left -= take_some(cell, left, now).0;
         }
         units - left
     }
@@ -144,19 +190,7 @@ impl Lease {
     /// errs towards spending less.
     #[cold]
     fn take_of_both(&self, units: u32, now: u64) -> bool {
-        if units == 0 || self.units(now << TICK_BITS) < units {
-            return units == 0;
-        }
-        let [first, second] = self.in_order(now);
-        let ends = first.load(Ordering::Relaxed) >> UNIT_BITS;
-        let part = take_some(first, units, now);
-        if part == units || take(second, units - part, now) {
-            return true;
-        }
-        change(first, |word| {
-            (word >> UNIT_BITS == ends).then(|| pack(units_of(word).saturating_add(part), ends))
-        });
-        false
+        self.take(units, now).is_some()
     }
 }
 
@@ -166,32 +200,39 @@ impl Default for Lease {
     }
 }
 
-/// Takes units of one cell, or none.
+impl Taken {
+    /// The part of a cell.
+    fn of(&mut self, lease: &Lease, cell: &AtomicU64) -> &mut (u32, u64) {
+        &mut self.0[usize::from(std::ptr::eq(cell, &raw const lease.cells[1]))]
+    }
+}
+
+/// Takes units of one cell, or none. Returns when they end.
 #[inline]
-fn take(cell: &AtomicU64, units: u32, now: u64) -> bool {
+fn take(cell: &AtomicU64, units: u32, now: u64) -> Option<u64> {
     let mut word = cell.load(Ordering::Relaxed);
     // A loser decides again on the units that the winner left.
     while live(word, now) >= units.max(1) {
         let less = word - u64::from(units);
         match cell.compare_exchange_weak(word, less, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return true,
+            Ok(_) => return Some(word >> UNIT_BITS),
             Err(current) => word = current,
         }
     }
-    false
+    None
 }
 
-/// Takes at most so many units of one cell.
-fn take_some(cell: &AtomicU64, most: u32, now: u64) -> u32 {
+/// Takes at most so many units of one cell. Returns how many, and when they end.
+fn take_some(cell: &AtomicU64, most: u32, now: u64) -> (u32, u64) {
     let mut word = cell.load(Ordering::Relaxed);
     loop {
         let units = live(word, now).min(most);
         if units == 0 {
-            return 0;
+            return (0, 0);
         }
         let less = word - u64::from(units);
         match cell.compare_exchange_weak(word, less, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return units,
+            Ok(_) => return (units, word >> UNIT_BITS),
             Err(current) => word = current,
         }
     }
@@ -318,6 +359,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_back_ends_when_it_did() {
+        let lease = Lease::new();
+        lease.add(2, 10 * TICK, 0);
+        lease.add(2, 20 * TICK, 0);
+        let taken = lease.take(3, 0).unwrap();
+        assert!(lease.take(2, 0).is_none());
+        lease.put_back(taken);
+        assert_eq!((lease.units(0), lease.units(10 * TICK)), (4, 2));
+        // when the cell was filled anew meanwhile
+        let taken = lease.take(2, 0).unwrap();
+        lease.add(5, 30 * TICK, 0);
+        lease.put_back(taken);
+        assert_eq!(
+            (lease.units(0), lease.units(10 * TICK)),
+            (7, 7),
+            "they are lost"
+        );
+    }
+
+    #[test]
     fn an_old_lease_stays_ended_when_ticks_wrap() {
         let (lease, year) = (Lease::new(), 365 * 24 * 3600 * 1_000_000_000_u64);
         lease.add(1, 10 * TICK, 0);
@@ -333,6 +394,8 @@ mod tests {
         Add(u32, u64),
         GiveBack(u32),
         Drain(u32),
+        Take(u32),
+        PutBack,
         Wait(u64),
     }
 
@@ -342,6 +405,8 @@ mod tests {
             2 => (1_u32..10, 1_u64..30).prop_map(|(units, life)| Step::Add(units, life)),
             1 => (1_u32..4).prop_map(Step::GiveBack),
             1 => (1_u32..4).prop_map(Step::Drain),
+            2 => (1_u32..6).prop_map(Step::Take),
+            2 => Just(Step::PutBack),
             3 => (0_u64..12).prop_map(Step::Wait),
         ]
     }
@@ -351,6 +416,7 @@ mod tests {
         #[test]
         fn spends_no_more_than_units_of_a_naive_model(steps in prop::collection::vec(step(), 0..120)) {
             let (lease, mut model, mut now) = (Lease::new(), Vec::<u64>::new(), 0);
+            let mut out = Vec::new();
             for step in steps {
                 model.retain(|ends| *ends > now);
                 model.sort_unstable();
@@ -381,6 +447,21 @@ mod tests {
                         let drained = lease.drain(units, now * TICK) as usize;
                         prop_assert!(drained <= model.len());
                         model.drain(..drained);
+                    }
+                    Step::Take(cost) => {
+                        let there = units(&lease);
+                        let taken = lease.take(cost, now * TICK);
+                        prop_assert_eq!(taken.is_some(), cost as usize <= there);
+                        if let Some(taken) = taken {
+                            prop_assert!(cost as usize <= model.len());
+                            out.push((taken, model.drain(..cost as usize).collect::<Vec<_>>()));
+                        }
+                    }
+                    Step::PutBack => {
+                        if let Some((taken, units)) = out.pop() {
+                            lease.put_back(taken);
+                            model.extend(units);
+                        }
                     }
                     Step::Wait(ticks) => now += ticks,
                 }

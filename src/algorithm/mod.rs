@@ -57,6 +57,8 @@ pub mod keyed_buckets;
 pub mod latency;
 pub mod leaky_bucket;
 pub mod lease;
+#[cfg(any(feature = "layers", test))]
+mod leases;
 mod limit;
 pub mod prepaid;
 mod rate;
@@ -106,6 +108,10 @@ pub use latency::LatencyQuantile;
 pub use leaky_bucket::{Departure, LeakyBucket};
 #[doc(inline)]
 pub use lease::Lease;
+#[cfg(feature = "layers")]
+pub(crate) use lease::Taken;
+#[cfg(feature = "layers")]
+pub(crate) use leases::Leases;
 pub use limit::{Limit, OverLimit, TIMER_TICK};
 #[doc(inline)]
 pub use prepaid::Prepaid;

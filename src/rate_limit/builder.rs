@@ -12,7 +12,7 @@ use crate::{
     keyed::{KeyFn, KeySettings, Missing, NotKeyed},
     protocol::Plain,
     rate_limit::{
-        Advertise, Follow, Labelled, Outage, PerKey, RateLimitLayer, fleet::FleetSettings,
+        Advertise, Follow, Labelled, Outage, PerKey, RateLimitLayer, fleet_values::FleetValues,
         key_hash::FleetSecret, keyed::MakeLimit, settings::Settings,
     },
     store::Store,
@@ -35,9 +35,7 @@ pub(super) struct RateLimitValues {
     pub(super) settings: Settings,
     pub(super) keys: KeySettings,
     pub(super) total: Option<Box<dyn Limit>>,
-    pub(super) fleet: Option<FleetSettings>,
-    pub(super) outage: Option<Outage>,
-    pub(super) secret: Option<FleetSecret>,
+    pub(super) fleet: FleetValues,
 }
 
 /// A builder's state: each key in a [table](RateLimitBuilder::keyed_by).
@@ -93,9 +91,7 @@ impl RateLimitBuilder {
                 settings,
                 keys: KeySettings::default(),
                 total: None,
-                fleet: None,
-                outage: None,
-                secret: None,
+                fleet: FleetValues::default(),
             },
             key: NotKeyed,
             asks: (),
@@ -234,17 +230,14 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// of 128 bits under a [secret](Self::fleet_secret). The guide's page
     /// [`fleet`](crate::guide::fleet) states them.
     pub fn fleet<S: Store + Clone>(mut self, store: &S, name: impl Into<Name>) -> Self {
-        self.values.fleet = Some(FleetSettings {
-            store: Arc::new(store.clone()),
-            name: name.into().as_str(),
-        });
+        self.values.fleet.share(store, name.into());
         self
     }
 
     /// Sets the fate of calls while the store of a [fleet](Self::fleet) does not answer. Default
     /// [`Outage::Closed`].
     pub fn while_down(mut self, outage: Outage) -> Self {
-        self.values.outage = Some(outage);
+        self.values.fleet.outage = Some(outage);
         self
     }
 
@@ -252,7 +245,7 @@ impl<K, P, A> RateLimitBuilder<K, P, A> {
     /// processes. Default: one that is published, so a reader of the store can test guesses of a
     /// key. Another secret makes other keys, so the store forgets what was used.
     pub fn fleet_secret(mut self, secret: [u8; 16]) -> Self {
-        self.values.secret = Some(FleetSecret(secret));
+        self.values.fleet.secret = Some(FleetSecret(secret));
         self
     }
 

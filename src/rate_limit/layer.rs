@@ -246,24 +246,7 @@ impl RateLimitValues {
     /// Creates the part that asks the store, if the limit is shared. Calls then wait a little for
     /// it by default. Without that, the first call of each key would be rejected.
     fn shared(&mut self, clock: Clock) -> Result<Option<Arc<Fleet>>, ConfigError> {
-        let outage = self.outage.unwrap_or_default();
-        let secret = self.secret.unwrap_or_default();
-        let Some(fleet) = &self.fleet else {
-            let fix = "name a store with `fleet`, or leave it";
-            return match (self.outage, self.secret) {
-                (None, None) => Ok(None),
-                (None, Some(_)) => Err(ConfigError::new("fleet_secret", "set", fix)),
-                (Some(_), _) => Err(ConfigError::new("while_down", outage, fix)),
-            };
-        };
-        if let Some(follow) = self.settings.follow {
-            let fix = "follow a quota with a limit of this process alone, around this one";
-            return Err(ConfigError::new("follow", follow.quota(), fix));
-        }
-        if self.settings.max_wait.is_none() && !self.settings.deadlines {
-            self.settings.max_wait = Some(FLEET_WAIT);
-        }
-        Fleet::new(fleet, secret, outage, clock).map(|fleet| Some(Arc::new(fleet)))
+        self.fleet.start(&mut self.settings, clock)
     }
 
     /// Builds the limit of a layer without keys.
@@ -377,10 +360,6 @@ impl Algorithm {
         }
     }
 }
-
-/// The default `max_wait` of a fleet's calls, in nanoseconds. It is enough for an answer, and for
-/// the 200 ms after which a burst of one unit is first granted.
-const FLEET_WAIT: u64 = 250_000_000;
 
 /// Returns the units of one second of a rate, at least 1.
 pub(crate) fn one_second_of(rate: Rate) -> u32 {

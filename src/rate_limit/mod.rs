@@ -73,6 +73,7 @@ mod builder;
 mod changed;
 mod dimensions;
 mod fleet;
+mod fleet_values;
 mod follow;
 mod handle;
 mod key_hash;

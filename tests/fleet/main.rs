@@ -4,6 +4,7 @@
 
 mod bounds;
 mod calls;
+mod dimensions;
 mod keys;
 mod members;
 mod outages;

@@ -13,7 +13,11 @@ use crate::{
     ambient::clock::nanos,
     keyed::{HasKey, KeyFn, KeySettings, Missing, NotKeyed},
     protocol::Plain,
-    rate_limit::{Advertise, RateLimitLayer, settings::Settings},
+    rate_limit::{
+        Advertise, Outage, RateLimitLayer, fleet_values::FleetValues, key_hash::FleetSecret,
+        settings::Settings,
+    },
+    store::Store,
 };
 
 /// Settings of a limit of several quotas, in any order. Made by [`RateLimitLayer::dimensions`].
@@ -34,6 +38,7 @@ pub(super) struct Values<const N: usize> {
     pub(super) total: Option<[Dimension; N]>,
     pub(super) settings: Settings,
     pub(super) keys: KeySettings,
+    pub(super) fleet: FleetValues,
 }
 
 /// A builder's state: quotas for each key.
@@ -107,6 +112,7 @@ impl RateLimitLayer {
                 total: None,
                 settings,
                 keys: KeySettings::default(),
+                fleet: FleetValues::default(),
             },
             key: NotKeyed,
             protocol: Plain::new(),
@@ -220,6 +226,35 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
     /// [`Left::is_total`](crate::Left::is_total) separates the two, and both are advertised.
     pub fn within(mut self, total: [Dimension; N]) -> Self {
         self.values.total = Some(total);
+        self
+    }
+
+    /// Shares the quotas among all processes that give the same name, through a
+    /// [store](crate::store). With keys, shares those of each key, and with
+    /// [`within`](Self::within) also those of all keys. Each quota keeps the bound of a
+    /// [limit](crate::rate_limit::RateLimitBuilder::fleet) of a fleet. A call is charged to all of
+    /// them or to none.
+    ///
+    /// The store knows a quota as `name.dimension`, so processes may list them in another order.
+    /// Calls may wait for 250 ms unless [`max_wait`](Self::max_wait) is set. A burst must take at
+    /// least 400 ms to refill, and be below 2^27 units. A fleet's quotas cannot
+    /// [follow](Dimension::follow) the upstream.
+    pub fn fleet<S: Store + Clone>(mut self, store: &S, name: impl Into<Name>) -> Self {
+        self.values.fleet.share(store, name.into());
+        self
+    }
+
+    /// Sets what becomes of calls while the store of a [fleet](Self::fleet) does not answer.
+    /// Default [`Outage::Closed`], which quotas of [money](Dimension::money) keep in any case.
+    pub fn while_down(mut self, outage: Outage) -> Self {
+        self.values.fleet.outage = Some(outage);
+        self
+    }
+
+    /// Hashes the keys of a [fleet](Self::fleet) under a secret of yours, as
+    /// [`RateLimitBuilder::fleet_secret`](crate::rate_limit::RateLimitBuilder::fleet_secret) does.
+    pub fn fleet_secret(mut self, secret: [u8; 16]) -> Self {
+        self.values.fleet.secret = Some(FleetSecret(secret));
         self
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     ConfigError, Name,
     algorithm::{Quotas, Rate, WideBucket},
-    rate_limit::Follow,
+    rate_limit::{Follow, Outage},
 };
 
 /// One quota of [several](super::super::RateLimitLayer::dimensions): a name, a rate and a burst,
@@ -13,15 +13,17 @@ use crate::{
 /// use tower_keep::rate_limit::{Dimension, Rate};
 ///
 /// // Ten dollars a day, counted in millionths, of which any part may come at once.
-/// let money = Dimension::new("micro_dollars", Rate::per_day(10_000_000)).burst(10_000_000);
+/// let money = Dimension::money("micro_dollars", Rate::per_day(10_000_000)).burst(10_000_000);
 /// # let _ = money;
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Dimension {
     pub(super) name: &'static str,
-    rate: Rate,
+    pub(super) rate: Rate,
     burst: Option<u64>,
     pub(super) follow: Option<Follow>,
+    /// `None` if it does as the others do.
+    pub(super) outage: Option<Outage>,
 }
 
 impl Dimension {
@@ -35,7 +37,19 @@ impl Dimension {
             rate,
             burst: None,
             follow: None,
+            outage: None,
         }
+    }
+
+    /// A quota of money. It is the same as [`new`](Self::new), but for a [fleet] whose store is
+    /// down: then it admits nothing, whatever [`while_down`] says of the other quotas. What was
+    /// spent without being counted does not come back.
+    ///
+    /// [fleet]: crate::rate_limit::DimensionsBuilder::fleet
+    /// [`while_down`]: crate::rate_limit::DimensionsBuilder::while_down
+    #[must_use]
+    pub fn money(name: impl Into<Name>, rate: Rate) -> Self {
+        Self::new(name, rate).while_down(Outage::Closed)
     }
 
     /// Sets how many units are admitted at once after a pause.
@@ -53,9 +67,20 @@ impl Dimension {
         self
     }
 
+    /// Sets what becomes of calls that cost something of this quota while the store of a fleet does
+    /// not answer. Default: as [the limit's](crate::rate_limit::DimensionsBuilder::while_down).
+    #[must_use]
+    pub fn while_down(mut self, outage: Outage) -> Self {
+        self.outage = Some(outage);
+        self
+    }
+
+    pub(super) fn units(&self) -> u64 {
+        self.burst.unwrap_or_else(|| self.rate.count().max(1))
+    }
+
     pub(super) fn quotas(&self) -> Result<Quotas, ConfigError> {
-        let burst = self.burst.unwrap_or_else(|| self.rate.count().max(1));
-        let own = WideBucket::new(self.rate, burst);
+        let own = WideBucket::new(self.rate, self.units());
         let own = own.map_err(|error| error.of("rate_limit", Some(self.name)))?;
         Ok(Quotas::new(own, self.follow.is_some()))
     }

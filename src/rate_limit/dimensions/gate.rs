@@ -68,7 +68,7 @@ impl<const N: usize, C, U> DimensionsGate<N, C, U> {
             return Admission::Rejected(state.reject(kind, None, None, now));
         }
         let over = match state.queue.is_empty() {
-            true => match state.take(&costs, now, now) {
+            true => match state.take(&costs, None, now) {
                 Ok(()) => return granted,
                 Err(over) => Some(over),
             },

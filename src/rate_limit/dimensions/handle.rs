@@ -10,6 +10,7 @@ use crate::{
     gate::Controlled,
     keyed::partitions::Hold,
     observe::{Totals, trace},
+    rate_limit::FleetHandle,
 };
 
 /// Watches and changes a limit of several quotas from outside. Cheap to clone. Keeps the limit's
@@ -68,18 +69,26 @@ impl<const N: usize> DimensionsHandle<N> {
         let own = &state.own;
         DimensionsSnapshot {
             dimensions: std::array::from_fn(|at| {
-                let quotas = &own.limits.quotas()[at];
+                let (limits, (rate, burst)) = (&own.limits, own.limits.quota(at));
                 DimensionSnapshot {
                     name: own.dimensions[at].name,
-                    available: quotas.available(now),
-                    rate: quotas.own().rate(),
-                    burst: quotas.burst(),
-                    next_unit: Duration::from_nanos(quotas.wait(1, 0, now)),
+                    available: limits.available(at, now),
+                    rate,
+                    burst,
+                    next_unit: Duration::from_nanos(limits.wait(at, 1, now)),
                 }
             }),
             waiting: state.queue.waiting(),
             totals: state.tally.totals(),
         }
+    }
+
+    /// Leases and the store, if the quotas are shared by a
+    /// [fleet](crate::rate_limit::DimensionsBuilder::fleet): of all quotas and keys together.
+    #[must_use]
+    pub fn fleet(&self) -> Option<FleetHandle> {
+        let fleet = self.state.own.limits.fleet();
+        fleet.map(|fleet| FleetHandle::new(fleet.clone()))
     }
 
     /// Lists what is left of each quota, those of all keys together included.
@@ -131,9 +140,9 @@ impl<const N: usize> DimensionsHandle<N> {
             .position(|own| own.name == dimension);
         let fix = "use one of the names that the dimensions were made with";
         let at = at.ok_or_else(|| named(ConfigError::new("dimension", dimension, fix)))?;
-        let bucket = state.own.limits.quotas()[at].own();
-        let before = (bucket.rate(), bucket.burst());
-        bucket.update(rate, burst).map_err(named)?;
+        let before = state.own.limits.quota(at);
+        let updated = state.own.limits.update(at, rate, burst);
+        updated.map_err(named)?;
         state.set_changed();
         let changed = Changed::default()
             .note("rate_limit", "rate", (before.0, rate))

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
 };
 
 use super::{
@@ -17,12 +17,19 @@ use crate::{
     gate::{Keyable, MissingKey},
     keyed::partitions::{Evict, Factory},
     observe::{GateTally, Instance, Observed, Tally},
-    rate_limit::{Dimension, bucket, settings::Settings},
+    rate_limit::{
+        Dimension, bucket,
+        fleet::{Fleet, Granted},
+        keyed::FleetOfKeys,
+        settings::Settings,
+    },
 };
 
 /// Makes the quotas of keys.
 pub struct DimensionsFactory<K, const N: usize, C, U> {
     pub(super) quotas: MakeQuotas<K, N>,
+    /// The fleet that the quotas are shared in, if they are.
+    pub(super) fleet: Option<FleetOfKeys<K>>,
     pub(super) parts: Parts<N>,
     pub(super) costs: C,
     pub(super) uses: U,
@@ -32,7 +39,11 @@ pub struct DimensionsFactory<K, const N: usize, C, U> {
 
 /// The quotas of all keys, as the registry sees them.
 #[derive(Debug)]
-pub(super) struct AllKeys(pub(super) Arc<Tally>, pub(super) Settings);
+pub(super) struct AllKeys(
+    pub(super) Arc<Tally>,
+    pub(super) Settings,
+    pub(super) Option<Arc<Fleet>>,
+);
 
 /// Makes the quotas of a key.
 pub(super) type MakeQuotas<K, const N: usize> =
@@ -42,29 +53,44 @@ pub(super) type MakeQuotas<K, const N: usize> =
 #[derive(Debug, Clone)]
 pub(super) struct Parts<const N: usize> {
     pub(super) total: Option<Arc<Quotaed<N>>>,
+    /// The part that asks the store, if the quotas are shared.
+    pub(super) fleet: Option<Arc<Fleet>>,
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) tallies: Arc<Tallies<N>>,
 }
 
 impl<const N: usize> Parts<N> {
+    /// `name`: of a fleet's quotas, what follows the name of a dimension in the store.
     pub(super) fn state(
         &self,
         dimensions: [Dimension; N],
+        name: &str,
+        partition: Option<u64>,
         tally: GateTally,
-    ) -> Result<State<N>, ConfigError> {
-        let own = Quotaed::new(dimensions)?;
-        Ok(State {
+    ) -> Result<Arc<State<N>>, ConfigError> {
+        let own = Quotaed::of(dimensions, self.fleet.as_ref(), name)?;
+        let settings = Settings {
+            partition,
+            ..self.settings
+        };
+        let state = Arc::new(State {
             own,
             total: self.total.clone(),
             queue: Default::default(),
-            settings: self.settings,
+            settings,
             clock: self.clock,
             tallies: self.tallies.clone(),
             tally,
             hold: Default::default(),
             changed: Default::default(),
-        })
+        });
+        if state.own.limits.fleet().is_some() {
+            let weak: Weak<State<N>> = Arc::downgrade(&state);
+            let weak: Weak<dyn Granted> = weak;
+            state.own.limits.on_grant(&weak);
+        }
+        Ok(state)
     }
 }
 
@@ -74,10 +100,12 @@ where
     U: Clone,
 {
     fn make(&self, key: &K) -> Result<DimensionsGate<N, C, U>, ConfigError> {
-        let mut state = self.parts.state((self.quotas)(key)?, self.all.0.key())?;
-        state.settings.partition = state.settings.advertise.new_partition();
+        let partition = self.parts.settings.advertise.new_partition();
+        let of_key = |of_keys: &FleetOfKeys<K>| format!(":{}", of_keys.hash(key));
+        let name = self.fleet.as_ref().map(of_key).unwrap_or_default();
+        let (quotas, tally) = ((self.quotas)(key)?, self.all.0.key());
         Ok(DimensionsGate {
-            state: Arc::new(state),
+            state: self.parts.state(quotas, &name, partition, tally)?,
             costs: self.costs.clone(),
             uses: self.uses.clone(),
         })
@@ -94,7 +122,12 @@ impl Observed for AllKeys {
     }
 
     fn observe(&self) -> Instance {
-        bucket::observe((&self.0, Some(&self.1)), None::<(_, u64)>, seen(None))
+        let fleet = self.2.as_ref().map(|fleet| fleet.counts());
+        bucket::observe(
+            (&self.0, Some(&self.1)),
+            None::<(_, u64)>,
+            seen(None, fleet),
+        )
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     keyed::{HasKey, NotKeyed},
     observe::{LIMIT_WAIT, Tally, register},
     protocol::Plain,
+    rate_limit::{Outage, keyed::FleetOfKeys},
 };
 
 /// Limits calls by several quotas at once. All services it makes, and all their clones, share them.
@@ -64,7 +65,8 @@ where
         });
         unkeyed.map_err(|error| error.of("rate_limit", name))?;
         let (parts, tally) = values.parts()?;
-        let state = Arc::new(parts.state(values.dimensions, tally.all())?);
+        let state = parts.state(values.dimensions, "", None, tally.all());
+        let state = state.map_err(|error| error.of("rate_limit", name))?;
         register(&state);
         watch(&parts.tallies, Some(&state));
         let gate = DimensionsGate { state, costs, uses };
@@ -95,8 +97,10 @@ where
         let max_keys = values.keys.max_keys(1024);
         let max_keys = max_keys.map_err(|error| error.of("rate_limit", settings.name))?;
         let (parts, tally) = values.parts()?;
-        let state = Arc::new(parts.state(values.dimensions, tally.keyless())?);
-        let all = Arc::new(AllKeys(tally.clone(), settings));
+        let fleet = parts.fleet.clone();
+        let state = parts.state(values.dimensions, ":shared", None, tally.keyless());
+        let state = state.map_err(|error| error.of("rate_limit", settings.name))?;
+        let all = Arc::new(AllKeys(tally.clone(), settings, fleet.clone()));
         register(&all);
         watch(&parts.tallies, None);
         let shared = DimensionsGate {
@@ -107,6 +111,7 @@ where
         let alike: MakeQuotas<F::Key, N> = Arc::new(move |_| Ok(values.dimensions));
         let factory = DimensionsFactory {
             quotas: key.quotas.unwrap_or(alike),
+            fleet: fleet.map(FleetOfKeys::new),
             parts,
             costs,
             uses,
@@ -134,13 +139,19 @@ where
 impl<const N: usize> Values<N> {
     /// Makes the parts of one set of quotas, or those that all keys share.
     fn parts(&self) -> Result<(Parts<N>, Arc<Tally>), ConfigError> {
-        let settings = self.settings;
-        let named = |error: ConfigError| error.of("rate_limit", settings.name);
+        let (mut settings, name, clock) = (self.settings, self.settings.name, Clock::start());
+        let named = |error: ConfigError| error.of("rate_limit", name);
         settings.checked().map_err(named)?;
         names(&self.dimensions).map_err(named)?;
+        let follows = |quotas: &[Dimension; N]| quotas.iter().find_map(|quota| quota.follow);
+        // That anything is followed is all that is asked of it.
+        settings.follow = follows(&self.dimensions).or(self.total.as_ref().and_then(follows));
+        let fleet = self.fleet.start(&mut settings, clock).map_err(named)?;
+        self.checked(fleet.is_some()).map_err(named)?;
         let total = self.total.map(|total| {
             names(&total).map_err(named)?;
-            Ok(Arc::new(Quotaed::new(total)?))
+            let total = Quotaed::of(total, fleet.as_ref(), ":total");
+            Ok(Arc::new(total.map_err(named)?))
         });
         let total: Option<Arc<Quotaed<N>>> = total.transpose()?;
         let tally = Tally::new("rate_limit", settings.name);
@@ -155,17 +166,26 @@ impl<const N: usize> Values<N> {
                 state: OnceLock::new(),
             })
         });
-        let mut settings = settings;
-        let follows = |quotas: &[Dimension; N]| quotas.iter().find_map(|quota| quota.follow);
-        // Only the presence of a followed quota matters here, not which one it is.
-        settings.follow = follows(&self.dimensions).or(self.total.as_ref().and_then(follows));
         let parts = Parts {
             total,
+            fleet,
             settings,
-            clock: Clock::start(),
+            clock,
             tallies: Arc::new(Tallies(tallies)),
         };
         Ok((parts, tally))
+    }
+
+    fn checked(&self, is_shared: bool) -> Result<(), ConfigError> {
+        let total = self.total.iter().flatten();
+        let set = |dimension: &Dimension| dimension.outage;
+        match self.dimensions.iter().chain(total).find_map(set) {
+            Some(outage) if !is_shared && outage != Outage::Closed => {
+                let fix = "name a store with `fleet`, or leave it";
+                Err(ConfigError::new("while_down", outage, fix))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod gate;
 mod handle;
 mod keyed;
 mod layer;
+mod limits;
+mod shared;
 mod state;
 
 pub use builder::{DimensionsBuilder, PerKeyDimensions};

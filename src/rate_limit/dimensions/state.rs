@@ -10,14 +10,20 @@ use std::{
 
 use crate::{
     Rejected, RejectedKind,
-    algorithm::{Dimensions, OverDimension, OverLimit, Quotas, TIMER_TICK},
+    algorithm::{Dimensions, OverDimension, OverLimit, Quotas},
     ambient::clock::{Clock, nanos},
     call::Left,
     keyed::partitions::Hold,
-    observe::{self, GateTally, Instance, Observed, Tally},
+    observe::{self, FleetCounts, GateTally, Instance, Observed, Tally},
     protocol::{Hint, Quota},
     queue::{Blocked, Resource, WaitQueueOf},
-    rate_limit::{Dimension, bucket, settings::Settings},
+    rate_limit::{
+        Dimension, bucket,
+        dimensions::limits::{Due, Limits},
+        fleet::Granted,
+        key_hash::KeyHash,
+        settings::Settings,
+    },
 };
 
 /// One set of quotas.
@@ -41,7 +47,7 @@ pub(super) struct State<const N: usize> {
 #[derive(Debug)]
 pub(super) struct Quotaed<const N: usize> {
     pub(super) dimensions: [Dimension; N],
-    pub(super) limits: Dimensions<N>,
+    pub(super) limits: Limits<N>,
 }
 
 /// The dimensions, as the registry sees them.
@@ -76,23 +82,26 @@ impl<const N: usize> Quotaed<N> {
         };
         Ok(Self {
             dimensions,
-            limits: Dimensions::new(quotas),
+            limits: Limits::Own(Dimensions::new(quotas)),
         })
     }
 
     fn told(&self, hint: &Hint, now: u64) {
-        for (dimension, quotas) in self.dimensions.iter().zip(self.limits.quotas()) {
+        for (place, dimension) in self.dimensions.iter().enumerate() {
             let told = dimension.follow.and_then(|follow| follow.read(hint));
             if let Some((limit, remaining, times)) = told {
-                quotas.told((limit, remaining), times, now);
+                self.limits.told(place, (limit, remaining), times, now);
             }
         }
     }
 
     fn left(&self, is_total: bool, now: u64) -> impl Iterator<Item = Left> {
-        let quotas = self.dimensions.iter().zip(self.limits.quotas());
-        quotas.map(move |(dimension, quotas)| {
-            let units = (quotas.available(now), quotas.burst());
+        let dimensions = self.dimensions.iter().enumerate();
+        dimensions.map(move |(place, dimension)| {
+            let units = (
+                self.limits.available(place, now),
+                self.limits.quota(place).1,
+            );
             Left::new(dimension.name, units, is_total)
         })
     }
@@ -106,18 +115,19 @@ impl<const N: usize> Quotaed<N> {
         now: u64,
         quotas: &mut Vec<Quota>,
     ) {
-        for (dimension, limit) in self.dimensions.iter().zip(self.limits.quotas()) {
-            let (burst, available) = (limit.burst(), limit.available(now));
+        for (place, dimension) in self.dimensions.iter().enumerate() {
+            let (rate, burst) = self.limits.quota(place);
+            let available = self.limits.available(place, now);
             let awaited = if available == 0 { 1 } else { burst };
             quotas.push(Quota {
                 name: settings.name,
                 part,
                 dimension: Some(dimension.name),
                 unit: settings.advertise.unit,
-                rate: Some(limit.own().rate()),
+                rate: Some(rate),
                 burst,
                 available,
-                reset: Some(Duration::from_nanos(limit.wait(awaited, 0, now))),
+                reset: Some(Duration::from_nanos(self.limits.wait(place, awaited, now))),
                 partition: settings.partition.filter(|_| part == 0),
             });
         }
@@ -129,30 +139,28 @@ impl<const N: usize> State<N> {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    fn total(&self) -> Option<&Dimensions<N>> {
+    fn total(&self) -> Option<&Limits<N>> {
         self.total.as_ref().map(|total| &total.limits)
     }
 
     /// Takes the costs from the key's own quotas and from the total, or takes nothing.
-    pub(super) fn take(&self, costs: &[u64; N], due: u64, now: u64) -> Result<(), Over> {
+    pub(super) fn take(&self, costs: &[u64; N], due: Due, now: u64) -> Result<(), Over> {
         let own = &self.own.limits;
-        if let Some(total) = self.total() {
-            // The total is checked first, so that a rejected call writes nothing.
-            total.fits(costs).map_err(Over::total)?;
-            let (dimension, wait) = total.longest(costs, &[0; N], now);
-            if wait > now.saturating_sub(due).min(TIMER_TICK) {
-                return Err(self.longest(costs, &[0; N], now).unwrap_or_else(|| {
-                    let wait = Duration::from_nanos(wait);
-                    let over = OverLimit::Until { wait };
-                    Over::total(OverDimension { dimension, over })
-                }));
+        // The total is checked first, so that a rejected call takes nothing.
+        if let Some(Err(over)) = self.total().map(|total| total.check(costs, due, now)) {
+            if over.over == OverLimit::CostAboveBurst {
+                return Err(Over::total(over));
             }
+            // A store is told of both at once.
+            let of_own = own.check(costs, due, now).map_err(Over::own);
+            let longest = self.longest(costs, &[0; N], now);
+            return Err(longest.unwrap_or(of_own.err().unwrap_or(Over::total(over))));
         }
         own.take(costs, due, now).map_err(Over::own)?;
         match self.total().map(|total| total.take(costs, due, now)) {
             None | Some(Ok(())) => Ok(()),
             Some(Err(over)) => {
-                own.give_back(costs, now);
+                own.undo(costs, now);
                 Err(Over::total(over))
             }
         }
@@ -161,10 +169,12 @@ impl<const N: usize> State<N> {
     /// Returns the quota that a call has to wait for longest, if `before` comes first. `None` if it
     /// need not wait.
     pub(super) fn longest(&self, costs: &[u64; N], before: &[u64; N], now: u64) -> Option<Over> {
-        let own = (self.own.limits.longest(costs, before, now), false);
-        let total = self
-            .total()
-            .map(|total| (total.longest(costs, before, now), true));
+        self.longest_by(|limits| limits.longest(costs, before, now))
+    }
+
+    fn longest_by(&self, longest: impl Fn(&Limits<N>) -> (usize, u64)) -> Option<Over> {
+        let own = (longest(&self.own.limits), false);
+        let total = self.total().map(|total| (longest(total), true));
         let ((dimension, wait), is_total) = match total {
             Some(total) if total.0.1 > own.0.1 => total,
             _ => own,
@@ -198,7 +208,7 @@ impl<const N: usize> State<N> {
             .for_each(|limits| limits.settle(&[0; N], units, now));
     }
 
-    fn all(&self) -> impl Iterator<Item = &Dimensions<N>> {
+    fn all(&self) -> impl Iterator<Item = &Limits<N>> {
         std::iter::once(&self.own.limits).chain(self.total())
     }
 
@@ -210,11 +220,7 @@ impl<const N: usize> State<N> {
     }
 
     pub(super) fn reset(&self, now: u64) {
-        self.own
-            .limits
-            .quotas()
-            .iter()
-            .for_each(|quotas| quotas.reset(now));
+        self.own.limits.reset(now);
         self.notify(now);
     }
 
@@ -247,12 +253,13 @@ impl<const N: usize> State<N> {
         over: Option<Over>,
         now: u64,
     ) -> Box<Rejected> {
+        let quotaed = match &self.total {
+            Some(total) if over.is_some_and(|over| over.is_total) => total,
+            _ => &self.own,
+        };
+        let kind = over.map_or(kind, |over| quotaed.limits.kind(over.place.dimension, kind));
         let mut rejected = self.tally.rejection(kind, wait);
-        if let Some(Over { place, is_total }) = over {
-            let quotaed = match &self.total {
-                Some(total) if is_total => total,
-                _ => &self.own,
-            };
+        if let Some(Over { place, .. }) = over {
             rejected.dimension = Some(quotaed.dimensions[place.dimension].name);
             self.tallies.0[place.dimension].tally.count_rejected(kind);
         }
@@ -301,7 +308,12 @@ impl<const N: usize> Observed for State<N> {
     fn observe(&self) -> Instance {
         let queued = Some(self.queue.waiting() as u64);
         let settings = Some(&self.settings);
-        bucket::observe((&self.tally, settings), None::<(_, u64)>, seen(queued))
+        let fleet = self.own.limits.fleet().map(|fleet| fleet.counts());
+        bucket::observe(
+            (&self.tally, settings),
+            None::<(_, u64)>,
+            seen(queued, fleet),
+        )
     }
 }
 
@@ -316,28 +328,32 @@ impl<const N: usize> Observed for Seen<N> {
 
     fn observe(&self) -> Instance {
         let state = self.state.get().and_then(Weak::upgrade);
-        let quota = state.map(|state| {
-            let own = state.own.limits.quotas()[self.place].own();
-            (own.rate(), own.burst())
-        });
-        bucket::observe((&self.tally, None), quota, seen(None))
+        let quota = state.map(|state| state.own.limits.quota(self.place));
+        bucket::observe((&self.tally, None), quota, seen(None, None))
     }
 }
 
 /// Returns the registry's view of the state beside the counts.
-pub(super) fn seen(queued: Option<u64>) -> observe::State {
+pub(super) fn seen(queued: Option<u64>, fleet: Option<FleetCounts>) -> observe::State {
     observe::State::RateLimit {
         queued,
         keys: None,
         evictions: None,
-        fleet: None,
+        fleet,
+    }
+}
+
+/// The quotas as the part that asks a store sees them.
+impl<const N: usize> Granted for State<N> {
+    fn granted(&self, _: KeyHash) {
+        self.notify(self.clock.now());
     }
 }
 
 /// The quotas as their queue sees them.
 impl<const N: usize> Resource<[u64; N]> for State<N> {
     fn acquire(&self, costs: [u64; N], ready_at: u64, now: u64) -> Result<(), Blocked> {
-        self.take(&costs, ready_at, now)
+        self.take(&costs, Some(ready_at), now)
             .map_err(|over| match over.wait() {
                 Some(wait) => Blocked::For(nanos(wait)),
                 None => Blocked::Forever,
@@ -345,7 +361,7 @@ impl<const N: usize> Resource<[u64; N]> for State<N> {
     }
 
     fn ready_in(&self, costs: [u64; N], before: [u64; N], now: u64) -> Option<u64> {
-        let over = self.longest(&costs, &before, now);
+        let over = self.longest_by(|limits| limits.ready_in(&costs, &before, now));
         Some(over.and_then(|over| over.wait()).map_or(0, nanos))
     }
 

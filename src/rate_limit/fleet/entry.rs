@@ -48,6 +48,8 @@ pub(in crate::rate_limit) struct Entry {
     /// adds to the counts and then reads this flag. The task clears this flag and then reads the
     /// counts. In the total order one of the two sees the other.
     pub(super) is_listed: AtomicBool,
+    /// The choice of what calls find while the store is down.
+    pub(super) outage: Outage,
     /// This process's own limit while the store is down.
     pub(super) local: Option<Box<TokenBucket>>,
     /// Locked by the asking task. Only a handle may wait for it.
@@ -138,6 +140,7 @@ impl Entry {
             is_down: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
+            outage,
             local: outage.local(quota.rate, quota.burst)?.map(Box::new),
             book: Mutex::new(Book::new(now)),
             granted: OnceLock::new(),

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     ConfigError, RejectedKind,
-    algorithm::{Limit, OverLimit, Rate},
+    algorithm::{Limit, OverLimit, Rate, Taken},
     rate_limit::{
         fleet::{Fleet, Outage, Quotas, entry::Entry},
         key_hash::KeyHash,
@@ -24,6 +24,15 @@ pub(in crate::rate_limit) struct FleetLimit {
     pub(in crate::rate_limit) entry: Arc<Entry>,
 }
 
+/// The place that the units of a call came from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Lease(Taken),
+    /// The limit of this process for itself, and its units.
+    Local(u32),
+    Owed(u32),
+}
+
 impl FleetLimit {
     /// Creates the limit of a key, by the key's name in the store.
     pub(in crate::rate_limit) fn new(
@@ -32,8 +41,18 @@ impl FleetLimit {
         hash: KeyHash,
         quotas: Arc<Quotas>,
     ) -> Result<Self, ConfigError> {
+        Self::with_outage(fleet, fleet.outage, (key, hash), quotas)
+    }
+
+    /// Creates one with an outage of its own.
+    pub(in crate::rate_limit) fn with_outage(
+        fleet: &Arc<Fleet>,
+        outage: Outage,
+        (key, hash): (Arc<str>, KeyHash),
+        quotas: Arc<Quotas>,
+    ) -> Result<Self, ConfigError> {
         let now = fleet.clock.now();
-        let entry = Entry::new(key, hash, quotas, fleet.outage, now)?;
+        let entry = Entry::new(key, hash, quotas, outage, now)?;
         if fleet.is_down() {
             entry.quiet_until.store(fleet.due(), Ordering::Relaxed);
         }
@@ -55,7 +74,7 @@ impl FleetLimit {
     /// Returns the kind of a rejection that would otherwise be `kind`: the store may be down.
     pub(in crate::rate_limit) fn kind(&self, kind: RejectedKind) -> RejectedKind {
         match kind {
-            RejectedKind::RateLimited if self.fleet.outage == Outage::Closed && self.is_down() => {
+            RejectedKind::RateLimited if self.entry.outage == Outage::Closed && self.is_down() => {
                 RejectedKind::StoreDown
             }
             kind => kind,
@@ -70,33 +89,125 @@ impl FleetLimit {
     /// that has just arrived.
     #[cold]
     fn without_lease(&self, cost: u32, blocked: u32, now: u64) -> Result<(), OverLimit> {
-        let (entry, fleet) = (&self.entry, &self.fleet);
+        self.lacks(cost, blocked, now)?;
+        self.without_store(cost, now).map(|_| ())
+    }
+
+    /// Tells the asking task what is missing for a call.
+    fn lacks(&self, cost: u32, blocked: u32, now: u64) -> Result<(), OverLimit> {
         if cost > self.burst() {
             return Err(OverLimit::CostAboveBurst);
         }
-        let closed_until = entry.closed_until.load(Ordering::Relaxed);
+        let closed_until = self.entry.closed_until.load(Ordering::Relaxed);
         if closed_until > now {
             return Err(OverLimit::until(closed_until - now));
         }
-        entry.lacks(blocked, 0, cost);
-        fleet.wants(entry, now);
+        self.entry.lacks(blocked, 0, cost);
+        self.fleet.wants(&self.entry, now);
+        Ok(())
+    }
+
+    /// Takes units that the store has not granted, if it is down and that is allowed.
+    fn without_store(&self, cost: u32, now: u64) -> Result<Source, OverLimit> {
         if self.is_down() {
-            match (fleet.outage, &entry.local) {
+            match (self.entry.outage, &self.entry.local) {
                 (Outage::Open, _) => {
-                    self.owe(cost);
-                    return Ok(());
+                    self.owe(cost.into());
+                    return Ok(Source::Owed(cost));
                 }
-                (Outage::Local { .. }, Some(local)) => return local.acquire(cost, now),
+                (Outage::Local { .. }, Some(local)) => {
+                    return local.acquire(cost, now).map(|()| Source::Local(cost));
+                }
                 _ => {}
             }
         }
         Err(OverLimit::until(self.forecast(u64::from(cost), now)))
     }
 
-    fn owe(&self, units: u32) {
-        self.entry
-            .debt
-            .fetch_add(u64::from(units), Ordering::SeqCst);
+    /// Returns whether so many units are leased.
+    pub(super) fn has(&self, units: u64, now: u64) -> bool {
+        units <= u64::from(self.entry.lease.units(now))
+    }
+
+    /// Tells the asking task what is missing for one of several costs of a call: the units that
+    /// calls which came just now lack, and those that waiters need.
+    pub(super) fn needs(&self, (blocked, needed): (u32, u64), cost: u32, now: u64) {
+        if self.entry.closed_until.load(Ordering::Relaxed) <= now {
+            self.entry.lacks(blocked, needed, cost);
+            self.fleet.wants(&self.entry, now);
+        }
+    }
+
+    /// Takes units for one of several costs of a call, and says from where.
+    pub(super) fn take(&self, cost: u32, now: u64) -> Result<Source, OverLimit> {
+        match self.entry.lease.take(cost, now) {
+            Some(taken) => Ok(Source::Lease(taken)),
+            None => self.without_store(cost, now),
+        }
+    }
+
+    /// Puts units back that were taken for a call which found too little of another quota.
+    pub(super) fn put_back(&self, source: Source, now: u64) {
+        match (source, &self.entry.local) {
+            (Source::Lease(taken), _) => self.entry.lease.put_back(taken),
+            (Source::Owed(units), _) => {
+                self.forgive(units.into());
+            }
+            (Source::Local(units), Some(local)) => local.refund(units, now),
+            (Source::Local(_), None) => {}
+        }
+    }
+
+    /// Counts units that were used without having been leased.
+    fn owe(&self, units: u64) {
+        let order = (Ordering::SeqCst, Ordering::SeqCst);
+        let more = |debt: u64| Some(debt.saturating_add(units));
+        // It always has a next value.
+        let _ = self.entry.debt.fetch_update(order.0, order.1, more);
+    }
+
+    /// Lowers what is owed. Returns how much of the units is left.
+    fn forgive(&self, units: u64) -> u64 {
+        let order = (Ordering::SeqCst, Ordering::SeqCst);
+        let less = |debt: u64| Some(debt.saturating_sub(units));
+        let owed = self.entry.debt.fetch_update(order.0, order.1, less);
+        units.saturating_sub(owed.unwrap_or_default())
+    }
+
+    /// See [`charge`](Limit::charge), which takes 32 bits.
+    pub(super) fn charge_all(&self, units: u64, now: u64) {
+        let part = u32::try_from(units).unwrap_or(u32::MAX);
+        let rest = units - u64::from(self.entry.lease.drain(part, now));
+        if rest > 0 {
+            self.owe(rest);
+            self.fleet.wants(&self.entry, now);
+        }
+    }
+
+    /// Returns how long until a cost fits if `before` units come first.
+    pub(super) fn until(&self, cost: u32, before: u64, now: u64) -> Duration {
+        let units = before.saturating_add(u64::from(cost));
+        let forecast = || Duration::from_nanos(self.forecast(units, now));
+        self.known_wait(cost, before, now).unwrap_or_else(forecast)
+    }
+
+    /// The same, if the store need not be asked.
+    fn known_wait(&self, cost: u32, before: u64, now: u64) -> Option<Duration> {
+        let units = before.saturating_add(u64::from(cost));
+        if cost == 0 || units <= u64::from(self.entry.lease.units(now)) {
+            return Some(Duration::ZERO);
+        }
+        let closed_until = self.entry.closed_until.load(Ordering::Relaxed);
+        if closed_until > now {
+            return Some(Duration::from_nanos(closed_until - now));
+        }
+        match (self.entry.outage, &self.entry.local) {
+            (Outage::Open, _) if self.is_down() => Some(Duration::ZERO),
+            (Outage::Local { .. }, Some(local)) if self.is_down() => {
+                Some(local.wait_for(cost, before, now))
+            }
+            _ => None,
+        }
     }
 
     /// Estimates when that many units will be available, in nanoseconds. That is after an answer.
@@ -136,21 +247,10 @@ impl Limit for FleetLimit {
 
     /// Returns the wait, and records the units as needed: the caller is about to wait.
     fn wait_for(&self, cost: u32, before: u64, now: u64) -> Duration {
+        if let Some(wait) = self.known_wait(cost, before, now) {
+            return wait;
+        }
         let units = before.saturating_add(u64::from(cost));
-        if cost == 0 || units <= u64::from(self.entry.lease.units(now)) {
-            return Duration::ZERO;
-        }
-        let closed_until = self.entry.closed_until.load(Ordering::Relaxed);
-        if closed_until > now {
-            return Duration::from_nanos(closed_until - now);
-        }
-        if self.is_down() {
-            match (self.fleet.outage, &self.entry.local) {
-                (Outage::Open, _) => return Duration::ZERO,
-                (Outage::Local { .. }, Some(local)) => return local.wait_for(cost, before, now),
-                _ => {}
-            }
-        }
         self.entry.lacks(0, units, cost);
         self.fleet.wants(&self.entry, now);
         Duration::from_nanos(self.forecast(units, now))
@@ -158,15 +258,7 @@ impl Limit for FleetLimit {
 
     /// Reduces the debt first.
     fn refund(&self, cost: u32, now: u64) {
-        let mut left = u64::from(cost);
-        let owed = self
-            .entry
-            .debt
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |debt| {
-                Some(debt.saturating_sub(left))
-            });
-        left = left.saturating_sub(owed.unwrap_or_default());
-        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        let left = u32::try_from(self.forgive(cost.into())).unwrap_or(u32::MAX);
         if left > 0 {
             self.entry.lease.give_back(left, now);
         }
@@ -175,11 +267,7 @@ impl Limit for FleetLimit {
     /// Takes units of the lease first, which the store has counted. The rest becomes a debt, which
     /// the store receives.
     fn charge(&self, cost: u32, now: u64) {
-        let rest = cost - self.entry.lease.drain(cost, now);
-        if rest > 0 {
-            self.owe(rest);
-            self.fleet.wants(&self.entry, now);
-        }
+        self.charge_all(cost.into(), now);
     }
 
     /// Closes the limit in this process. Its lease is lost, and it asks for nothing until then.
@@ -208,7 +296,7 @@ impl Limit for FleetLimit {
         }
         let leased = self.entry.lease.units(now);
         if self.is_down() {
-            return match (self.fleet.outage, &self.entry.local) {
+            return match (self.entry.outage, &self.entry.local) {
                 (Outage::Open, _) => self.burst(),
                 (_, Some(local)) => leased.max(local.available(now)),
                 _ => leased,
@@ -235,7 +323,7 @@ impl Limit for FleetLimit {
     /// Changes the terms that this process asks with. While another process asks with the old
     /// terms, the larger ones hold until its last lease ends.
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        self.fleet.outage.local(rate, burst)?;
+        self.entry.outage.local(rate, burst)?;
         self.entry.quotas.set(rate, burst)?;
         self.follow(rate, burst)
     }
@@ -244,7 +332,7 @@ impl Limit for FleetLimit {
 impl FleetLimit {
     /// Applies a rate and burst that its quota has already to the local limit.
     pub(super) fn follow(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
-        let Outage::Local { share } = self.fleet.outage else {
+        let Outage::Local { share } = self.entry.outage else {
             return Ok(());
         };
         let (rate, burst) = super::outage::part(share, rate, burst)?;

@@ -3,6 +3,7 @@
 
 mod asking;
 mod book;
+mod dimensions;
 mod entry;
 mod handle;
 mod keys;
@@ -11,6 +12,7 @@ mod outage;
 mod shared;
 mod start;
 
+pub(super) use dimensions::FleetDimensions;
 pub(super) use entry::{Granted, Quotas};
 pub use handle::{FleetHandle, FleetSnapshot};
 pub(super) use keys::Keys;

@@ -36,7 +36,8 @@ pub(in crate::rate_limit) struct Fleet {
     pub(in crate::rate_limit) name: &'static str,
     /// Keys are hashed with it.
     pub(in crate::rate_limit) secret: FleetSecret,
-    pub(super) outage: Outage,
+    /// The choice of limits without one of their own.
+    pub(in crate::rate_limit) outage: Outage,
     pub(super) clock: Clock,
     /// Drawn at random, and part of each debt's identity.
     pub(super) process: u64,

@@ -102,16 +102,26 @@ impl<K: Hash> FleetOfKeys<K> {
     }
 }
 
+impl<K> FleetOfKeys<K> {
+    pub(in crate::rate_limit) fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    pub(in crate::rate_limit) fn hash(&self, key: &K) -> KeyHash {
+        (self.hash)(self.fleet.secret, key)
+    }
+}
+
 impl<K> LimitFactory<K> {
     /// Makes the limit of a key. In a fleet, it has the given rate and burst, and the store knows
     /// it by the key's hash.
     fn limit_of(&self, key: &K) -> Result<AnyLimit, ConfigError> {
         let limit = (self.limit)(key)?;
-        let Some(FleetOfKeys { fleet, hash }) = &self.fleet else {
+        let Some(of_keys) = &self.fleet else {
             return Ok(AnyLimit::Other(limit));
         };
-        let hash = hash(fleet.secret, key);
-        let key = format!("{}:{hash}", fleet.name);
+        let fleet = of_keys.fleet();
+        let key = format!("{}:{}", fleet.name, of_keys.hash(key));
         fleet.limit(key.into(), limit.rate(), limit.burst())
     }
 }
