@@ -5,6 +5,7 @@
 mod bounds;
 mod calls;
 mod dimensions;
+mod drill;
 mod keys;
 mod members;
 mod outages;
