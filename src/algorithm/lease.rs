@@ -453,8 +453,17 @@ mod tests {
                         let taken = lease.take(cost, now * TICK);
                         prop_assert_eq!(taken.is_some(), cost as usize <= there);
                         if let Some(taken) = taken {
-                            prop_assert!(cost as usize <= model.len());
-                            out.push((taken, model.drain(..cost as usize).collect::<Vec<_>>()));
+                            // Those of the model are out that end as late as the cell does: while
+                            // they are out, others may end.
+                            let mut units = Vec::new();
+                            for (count, ends) in taken.0 {
+                                for _ in 0..count {
+                                    let found = model.iter().position(|own| *own >= ends);
+                                    prop_assert!(found.is_some(), "a unit of the model");
+                                    units.extend(found.map(|place| model.remove(place)));
+                                }
+                            }
+                            out.push((taken, units));
                         }
                     }
                     Step::PutBack => {
