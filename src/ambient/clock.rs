@@ -194,10 +194,10 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Returns the nanoseconds since the process first called this.
-pub(crate) fn since_start() -> u64 {
-    static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::start);
-    CLOCK.now()
+/// Returns the nanoseconds on the clock that all layers have in common. A start of its own could
+/// lie ahead of other runtimes, if the first caller's paused clock was advanced.
+pub(crate) fn common_now() -> u64 {
+    Clock::common().now()
 }
 
 /// Returns the present moment of tokio's clock.

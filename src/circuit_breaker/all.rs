@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     algorithm::{BreakerConfig, BreakerState, Cause, Counts, Transition, Window},
-    ambient::clock::since_start,
+    ambient::clock::common_now,
     circuit_breaker::explained::{CircuitChange, Effect},
     config::Editions,
     observe::{
@@ -67,7 +67,7 @@ impl Seen {
         if self.recent.is_empty() {
             return Vec::new();
         }
-        let now = since_start();
+        let now = common_now();
         let ago = |moment| Duration::from_nanos(now.saturating_sub(moment)).as_secs_f64();
         let recent = self.recent.iter().map(|change| RecentTransition {
             key: change.key.as_ref().map(ToString::to_string),

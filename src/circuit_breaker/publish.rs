@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     RejectedKind,
     algorithm::{BreakerState, Transition},
-    ambient::clock::since_start,
+    ambient::clock::common_now,
     circuit_breaker::{
         all::Shown,
         explained::{CircuitChange, rejects, threshold},
@@ -52,7 +52,7 @@ impl State {
             transition: *transition,
             threshold: threshold(&self.config(), transition),
             open_for: is_open.then(open_for).flatten(),
-            moment: since_start(),
+            moment: common_now(),
         }
     }
 

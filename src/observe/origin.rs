@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{Changed, ambient::clock::since_start};
+use crate::{Changed, ambient::clock::common_now};
 
 /// The last change of the settings of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) fn note((layer, name): (&'static str, Option<&'static str>), changed:
     let origin = Origin {
         file: file.or(before),
         by_file: file.is_some(),
-        moment: since_start(),
+        moment: common_now(),
         what,
     };
     origins.insert((layer, name), origin);

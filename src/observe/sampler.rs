@@ -18,7 +18,7 @@ use tracing::instrument::WithSubscriber;
 
 use crate::{
     Rejected,
-    ambient::clock::{nanos, since_start},
+    ambient::clock::{common_now, nanos},
 };
 
 /// The rejections of a layer that were reported.
@@ -46,7 +46,7 @@ pub(crate) fn rejected(Sampler(sampled): &Sampler, rejected: &Rejected) {
     if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
         return;
     }
-    let now = since_start();
+    let now = common_now();
     sampled.run.fetch_add(1, Ordering::Relaxed);
     let next = sampled.next.load(Ordering::Relaxed);
     let second = now.saturating_add(nanos(SECOND));
@@ -104,7 +104,7 @@ async fn tell_the_rest(sampled: Arc<Sampled>, (layer, name): (&'static str, Opti
         seen = run;
     }
     let began = Duration::from_nanos(sampled.began.load(Ordering::Relaxed));
-    let lasted = Duration::from_nanos(since_start()).saturating_sub(began);
+    let lasted = Duration::from_nanos(common_now()).saturating_sub(began);
     let rejected = sampled.run.swap(0, Ordering::Relaxed);
     let suppressed = sampled.suppressed.swap(0, Ordering::Relaxed);
     // The last second had no rejections.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json, to_value};
 
 use crate::{
-    ambient::clock::since_start,
+    ambient::clock::common_now,
     observe::{BUCKETS, Instance, Registry, State, origin, rules},
 };
 
@@ -26,7 +26,7 @@ pub(super) fn model(registry: &Registry, title: Option<&str>) -> Value {
     let mut model = json!({
         "version": 1,
         "advice": advice.collect::<Vec<_>>(),
-        "at": seconds(since_start()),
+        "at": seconds(common_now()),
         "buckets": BUCKETS,
         "instances": instances,
     });
