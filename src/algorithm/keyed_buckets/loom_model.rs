@@ -43,7 +43,7 @@ fn an_admitted_key_keeps_the_slot_that_another_wants() {
         for (number, slot) in (1..).zip(table.slots.of(64)) {
             slot.print.store(number << 20 | RESIDENT, Ordering::Relaxed);
             slot.tat
-                .charge(table.quota.pace(), u32::from(number > 1), 0);
+                .charge(table.quota.pace(), u64::from(number > 1), 0);
         }
         table
             .slots
@@ -132,7 +132,7 @@ fn two_callers_of_a_moved_key_do_not_earn_twice() {
 #[test]
 fn a_debt_is_not_lost_to_an_eviction() {
     for debt in [
-        Tat::charge as fn(&Tat, Pace, u32, u64) -> Change,
+        Tat::charge as fn(&Tat, Pace, u64, u64) -> Change,
         |tat, pace, _, now| tat.close_until(pace, now + 3 * SECOND, now),
     ] {
         bounded(move || {
@@ -165,7 +165,7 @@ fn crowded(burst: u32, free: usize) -> Arc<KeyedBuckets> {
 }
 
 /// Puts `ME` in the first slot, with `used` units of its burst used at 0.
-fn settle(table: &KeyedBuckets, used: u32) {
+fn settle(table: &KeyedBuckets, used: u64) {
     let slot = table.slots.of(ME).next().unwrap();
     slot.print.store(ME | RESIDENT, Ordering::Relaxed);
     slot.tat.charge(table.quota.pace(), used, 0);
