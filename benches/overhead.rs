@@ -27,7 +27,6 @@ use tower_keep::{
     protocol::{Always, Chosen, ErrIsFailure, Plain},
     rate_limit::{LimitGate, Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryLayer},
-    stack,
     throttle::{ThrottleBuilder, ThrottleLayer},
     timeout::TimeoutLayer,
 };
@@ -258,7 +257,7 @@ fn overload(service: &mut impl Service<u64>) {
 /// What a scrape costs before the recorder renders.
 #[cfg(feature = "metrics")]
 fn published(criterion: &mut Criterion) {
-    use tower_keep::observe::Registry;
+    use tower_keep::{observe::Registry, stack};
 
     let layers: Vec<_> = (0..1000)
         .map(|number| {
