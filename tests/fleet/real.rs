@@ -41,11 +41,21 @@ async fn process(server: &Server) -> RateLimitLayer {
     )
 }
 
-/// Sends half of 1.5 times the limit for a while, and notes how calls ended and how long they took.
+/// Sends 750 calls a second for a while, and notes how calls ended and how long they took.
 fn offer(layer: RateLimitLayer, time: Duration, times: &Times) -> JoinHandle<()> {
+    offer_each(ms(4), layer, time, times)
+}
+
+/// Sends three calls each so often.
+fn offer_each(
+    gap: Duration,
+    layer: RateLimitLayer,
+    time: Duration,
+    times: &Times,
+) -> JoinHandle<()> {
     let (times, started) = (times.clone(), Instant::now());
     tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(ms(4));
+        let mut ticks = tokio::time::interval(gap);
         while started.elapsed() < time {
             ticks.tick().await;
             for _ in 0..3 {
@@ -129,6 +139,27 @@ async fn a_real_server_through_all_its_troubles() {
     assert!(longest < ms(600), "no call waits for long: {longest:?}");
     let (all, most) = (admitted(&times, started, at(30_000)), 22_000 + 2 * 1000);
     assert!(all <= most, "at most one burst more: {all}");
+}
+
+/// Three processes of one limit of 1000/s, which offer 1.5 times as much.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real server, and takes 71 s"]
+async fn three_processes_get_the_limit_for_a_minute() {
+    let server = Server::start();
+    let (times, started) = (Times::default(), Instant::now());
+    let mut offering = Vec::new();
+    for _ in 0..3 {
+        let layer = process(&server).await;
+        offering.push(offer_each(ms(6), layer, ms(70_500), &times));
+    }
+    for offering in offering {
+        offering.await.unwrap();
+    }
+    sleep(ms(500)).await;
+    let [from, to] = [10_000, 70_000].map(|millis| started + ms(millis));
+    let minute = admitted(&times, from, to);
+    println!("{minute} of 60000");
+    assert!((58_200..=60_030).contains(&minute), "{minute} of 60000");
 }
 
 #[tokio::test]
