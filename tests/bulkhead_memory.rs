@@ -54,8 +54,8 @@ fn a_million_queued_calls_do_not_grow_the_memory() {
     let alone = builder().build().unwrap();
     // More keys than are kept, so that some are evicted all the time.
     let keyed = builder()
-        .max_keys(50)
-        .keyed_by(|call: &u64| Some(call % 100));
+        .keyed_by(|call: &u64| Some(call % 100))
+        .max_keys(50);
     let keyed = keyed.within(20).build().unwrap();
     let hangs = || service_fn(|_: u64| pending::<Result<(), BoxError>>());
     let (mut first, mut second) = (alone.layer(hangs()), keyed.layer(hangs()));

@@ -14,11 +14,12 @@ use crate::{
         settings::{Order, Settings},
     },
     gate::{CriticalityOf, DeadlineOf},
-    keyed::{HasKey, KeyFn, KeySettings, NotKeyed},
+    keyed::{HasKey, KeyFn, KeyIsSet, KeySettings, NotKeyed},
     protocol::{Advertise, Plain},
 };
 
-/// A builder of a [`BulkheadLayer`]. Settings may be made in any order.
+/// A builder of a [`BulkheadLayer`]. Settings may be made in any order. Those of
+/// keys follow the key.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct BulkheadBuilder<K = NotKeyed, P = Plain, A = ()> {
@@ -175,52 +176,16 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
         self
     }
 
-    /// Sets how many keys have a bulkhead of their own, if [a key](Self::keyed_by) is set. Default
-    /// 1024.
-    pub fn max_keys(mut self, keys: usize) -> Self {
-        self.values.keys.max_keys = Some(keys);
+    /// Sets the settings of keys that are not set yet: a stack's, or a file's.
+    #[cfg(any(feature = "http", feature = "serde"))]
+    pub(crate) fn key_settings(mut self, keys: KeySettings) -> Self {
+        self.values.keys.or(keys);
         self
     }
 
-    /// Sets what happens to new keys beyond that number. Default [`Overflow::Shared`].
-    pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.values.keys.overflow = Some(overflow);
-        self
-    }
-
-    /// Sets labels for so many keys, unless that was set already.
-    #[cfg(feature = "http")]
-    pub(crate) fn labelled(mut self, max: Option<usize>) -> Self {
-        self.values.keys.label_keys = self.values.keys.label_keys.or(max);
-        self
-    }
-
-    /// Sets what happens to requests without a key. Default [`Missing::Share`].
-    pub fn missing(mut self, missing: Missing) -> Self {
-        self.values.keys.missing = Some(missing);
-        self
-    }
-
-    /// Makes each key a label `key` of the gauges in metrics, if [a key](Self::keyed_by) is set.
-    /// For few keys: the first `max` keys, from 1 to 256, get a label. Later keys share the label
-    /// `other`, which shows the fullest of them. Default: no labels.
-    pub fn label_keys(mut self, max: usize) -> Self {
-        self.values.keys.label_keys = Some(max);
-        self
-    }
-
-    /// Gives all keys together a total of permits, if [a key](Self::keyed_by) is set, and makes the
-    /// limit of each key its guaranteed share. Shares are enforced only while the total is in use.
-    /// Then a key above its share is rejected, and a key below it is still admitted.
-    ///
-    /// So the calls in flight may exceed the total by what other keys are guaranteed: at most by
-    /// one share per key. A share above the total is an error, and so are [listed
-    /// shares](Self::limits) whose sum is above it. Default: no total.
-    ///
-    /// Where calls [may wait](Self::max_wait), they wait in order of arrival for whichever comes
-    /// first: room in the total, or a permit of their key's share. The calls of all keys wait in
-    /// one queue for the total. So a key over its share does not block a key below its share.
-    pub fn within(mut self, total: usize) -> Self {
+    /// Sets the total of all keys, from a file. `build` rejects it without a key.
+    #[cfg(feature = "serde")]
+    pub(crate) fn total(mut self, total: usize) -> Self {
         self.values.total = Some(total);
         self
     }
@@ -300,6 +265,50 @@ impl<K, P, A> BulkheadBuilder<K, P, A> {
     }
 }
 
+impl<K: KeyIsSet, P, A> BulkheadBuilder<K, P, A> {
+    /// Sets how many keys have a bulkhead of their own. Default 1024.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.values.keys.max_keys = Some(keys);
+        self
+    }
+
+    /// Sets what happens to new keys beyond that number. Default [`Overflow::Shared`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.values.keys.overflow = Some(overflow);
+        self
+    }
+
+    /// Sets what happens to requests without a key. Default [`Missing::Share`].
+    pub fn missing(mut self, missing: Missing) -> Self {
+        self.values.keys.missing = Some(missing);
+        self
+    }
+
+    /// Makes each key a label `key` of the gauges in metrics. For few keys: the first `max` keys,
+    /// from 1 to 256, get a label. Later keys share the label `other`, which shows the fullest of
+    /// them. Default: no labels.
+    pub fn label_keys(mut self, max: usize) -> Self {
+        self.values.keys.label_keys = Some(max);
+        self
+    }
+
+    /// Gives all keys together a total of permits, and makes the limit of each key its guaranteed
+    /// share. Shares are enforced only while the total is in use.
+    /// Then a key above its share is rejected, and a key below it is still admitted.
+    ///
+    /// So the calls in flight may exceed the total by what other keys are guaranteed: at most by
+    /// one share per key. A share above the total is an error, and so are [listed
+    /// shares](Self::limits) whose sum is above it. Default: no total.
+    ///
+    /// Where calls [may wait](Self::max_wait), they wait in order of arrival for whichever comes
+    /// first: room in the total, or a permit of their key's share. The calls of all keys wait in
+    /// one queue for the total. So a key over its share does not block a key below its share.
+    pub fn within(mut self, total: usize) -> Self {
+        self.values.total = Some(total);
+        self
+    }
+}
+
 impl<F: HasKey, P, A> BulkheadBuilder<LimitByKey<F>, P, A> {
     /// Gives known keys a limit, or with [`within`](Self::within) a share, of their own. The
     /// closure is a `Fn(&K) -> usize`, or `-> Option<usize>` where `None` means the limit of
@@ -350,8 +359,8 @@ impl<F: HasKey, P, A> BulkheadBuilder<LimitByKey<F>, P, A> {
     ///
     /// let shares = |payments| {
     ///     BulkheadLayer::builder(5)
-    ///         .within(60)
     ///         .keyed_by(|dependency: &&'static str| Some(*dependency))
+    ///         .within(60)
     ///         .limits([("payments", payments), ("search", 10)])
     ///         .build()
     /// };

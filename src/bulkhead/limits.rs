@@ -6,7 +6,7 @@ use crate::{
     ConfigError,
     ambient::clock::nanos,
     bulkhead::settings::checked,
-    keyed::{ByKey, HasKey, KeyTexts},
+    keyed::{ByKey, HasKey, KeyTexts, sealed},
 };
 
 /// The builder's type of key: a bulkhead per key that a closure finds.
@@ -64,6 +64,8 @@ impl Limit {
         }
     }
 }
+
+impl<F: HasKey> sealed::KeyIsSet for LimitByKey<F> {}
 
 impl<F: HasKey<Key: Hash>> LimitByKey<F> {
     pub(crate) fn new(key: F) -> Self {

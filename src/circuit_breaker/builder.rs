@@ -11,7 +11,7 @@ use crate::{
         changes::in_force, state::Settings,
     },
     gate::{Controlled, GateLayer},
-    keyed::{ByKey, KeyFn, KeySettings, NotKeyed},
+    keyed::{ByKey, KeyFn, KeyIsSet, KeySettings, NotKeyed},
     observe::register,
     protocol::{Choice, Chosen, Unset},
     sync::stripe_count,
@@ -206,13 +206,6 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
-    /// Sets whether no request has a key, so that there is one circuit.
-    #[cfg(feature = "http")]
-    pub(crate) fn all_share(mut self, all_share: bool) -> Self {
-        self.values.keys.all_share = all_share;
-        self
-    }
-
     /// Names this instance in errors and events, and registers it in the
     /// [`Registry`](crate::observe::Registry). Without a name it has no metrics.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
@@ -220,40 +213,10 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
-    /// Sets how many keys have a circuit of their own, if [a key](Self::keyed_by) is set. Default
-    /// 1024, some 4 MiB.
-    pub fn max_keys(mut self, keys: usize) -> Self {
-        self.values.keys.max_keys = Some(keys);
-        self
-    }
-
-    /// Sets what happens to new keys beyond that number. Default [`Overflow::Shared`]: they share
-    /// one circuit.
-    pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.values.keys.overflow = Some(overflow);
-        self
-    }
-
-    /// Makes each key a label `key` of the gauges in metrics, if [a key](Self::keyed_by) is set.
-    /// For few keys: the first `max` keys, from 1 to 256, get a label. Later keys share the label
-    /// `other`, also when the first are gone. The label is the text that `show_keys` returns, or
-    /// the hash. Default: no labels, so that ten thousand keys are no more series than one.
-    pub fn label_keys(mut self, max: usize) -> Self {
-        self.values.keys.label_keys = Some(max);
-        self
-    }
-
-    /// Sets labels for so many keys, unless that was set already.
-    #[cfg(feature = "http")]
-    pub(crate) fn labelled(mut self, max: Option<usize>) -> Self {
-        self.values.keys.label_keys = self.values.keys.label_keys.or(max);
-        self
-    }
-
-    /// Sets what happens to requests without a key. Default [`Missing::Share`]: they share the
-    /// circuit of the keys that overflow.
-    pub fn missing(mut self, missing: Missing) -> Self {
-        self.values.keys.missing = Some(missing);
+    /// Sets the settings of keys that are not set yet: a stack's, or a file's.
+    #[cfg(any(feature = "http", feature = "serde"))]
+    pub(crate) fn key_settings(mut self, keys: KeySettings) -> Self {
+        self.values.keys.or(keys);
         self
     }
 
@@ -296,6 +259,37 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
 
     pub(super) fn error(&self, error: ConfigError) -> ConfigError {
         error.of("circuit_breaker", self.values.settings.name)
+    }
+}
+
+impl<K: KeyIsSet, P> CircuitBreakerBuilder<K, P> {
+    /// Sets how many keys have a circuit of their own. Default 1024, some 4 MiB.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.values.keys.max_keys = Some(keys);
+        self
+    }
+
+    /// Sets what happens to new keys beyond that number. Default [`Overflow::Shared`]: they share
+    /// one circuit.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.values.keys.overflow = Some(overflow);
+        self
+    }
+
+    /// Sets what happens to requests without a key. Default [`Missing::Share`]: they share the
+    /// circuit of the keys that overflow.
+    pub fn missing(mut self, missing: Missing) -> Self {
+        self.values.keys.missing = Some(missing);
+        self
+    }
+
+    /// Makes each key a label `key` of the gauges in metrics. For few keys: the first `max` keys,
+    /// from 1 to 256, get a label. Later keys share the label `other`, also when the first are
+    /// gone. The label is the text that `show_keys` returns, or the hash. Default: no labels, so
+    /// that ten thousand keys are no more series than one.
+    pub fn label_keys(mut self, max: usize) -> Self {
+        self.values.keys.label_keys = Some(max);
+        self
     }
 }
 

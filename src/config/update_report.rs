@@ -13,9 +13,9 @@ use crate::config::plain;
 /// use tower_keep::timeout::TimeoutLayer;
 ///
 /// let handle = TimeoutLayer::builder(Duration::from_secs(1)).build()?.handle();
-/// let changed = handle.update(Duration::from_secs(2))?;
+/// let changed = handle.set_duration(Duration::from_secs(2))?;
 /// assert_eq!(changed.to_string(), "timeout: `duration` from 1s to 2s");
-/// assert!(handle.update(Duration::from_secs(2))?.is_empty());
+/// assert!(handle.set_duration(Duration::from_secs(2))?.is_empty());
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

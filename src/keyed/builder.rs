@@ -18,8 +18,11 @@ pub struct ByKey<F: HasKey> {
     pub(crate) texts: KeyTexts<F::Key>,
 }
 
-/// The settings that keys add. They may be made before or after the key is set. A layer without
-/// keys rejects them.
+/// A builder's state: requests have keys. The settings of keys exist only in such a state.
+pub trait KeyIsSet: sealed::KeyIsSet {}
+
+/// The settings that keys add. A builder without a key has none from code: they come from a file or
+/// from a stack, which sets the key itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct KeySettings {
     pub(crate) max_keys: Option<usize>,
@@ -31,6 +34,10 @@ pub(crate) struct KeySettings {
     pub(crate) label_keys: Option<usize>,
 }
 
+impl<K: sealed::KeyIsSet> KeyIsSet for K {}
+
+impl<F: HasKey> sealed::KeyIsSet for ByKey<F> {}
+
 impl<F: HasKey<Key: Hash>> ByKey<F> {
     pub(crate) fn new(key: F) -> Self {
         let texts = KeyTexts::redacted();
@@ -39,6 +46,15 @@ impl<F: HasKey<Key: Hash>> ByKey<F> {
 }
 
 impl KeySettings {
+    /// Fills what is not set with `defaults`.
+    pub(crate) fn or(&mut self, defaults: Self) {
+        self.max_keys = self.max_keys.or(defaults.max_keys);
+        self.overflow = self.overflow.or(defaults.overflow);
+        self.missing = self.missing.or(defaults.missing);
+        self.all_share |= defaults.all_share;
+        self.label_keys = self.label_keys.or(defaults.label_keys);
+    }
+
     /// Returns the number of keys that are kept, or an error if it is 0.
     pub(crate) fn max_keys(&self, default: usize) -> Result<usize, ConfigError> {
         match self.max_keys {
@@ -62,14 +78,11 @@ impl KeySettings {
         }
     }
 
-    /// Returns an error if any of these settings is set, for a layer without keys.
+    /// Returns an error if a file sets any of these for a layer without keys.
     pub(crate) fn unset(&self) -> Result<(), ConfigError> {
         let fix = "set a key too, with `keyed_by` or `per_key`, or leave it";
         if let Some(max_keys) = self.max_keys {
             return Err(ConfigError::new("max_keys", max_keys, fix));
-        }
-        if let Some(keys) = self.label_keys {
-            return Err(ConfigError::new("label_keys", keys, fix));
         }
         if let Some(overflow) = self.overflow {
             return Err(ConfigError::new("overflow", overflow, fix));
@@ -93,6 +106,11 @@ impl<F: HasKey> fmt::Debug for ByKey<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ByKey")
     }
+}
+
+/// Nobody else can say that a builder has a key.
+pub(crate) mod sealed {
+    pub trait KeyIsSet {}
 }
 
 /// The maximum number of labels, which is more than can be told apart in a graph.

@@ -7,6 +7,9 @@
 //! [bulkhead](crate::bulkhead::BulkheadBuilder::keyed_by) or a
 //! [throttle](crate::throttle::ThrottleBuilder::keyed_by).
 //!
+//! The settings of keys, such as `max_keys`, `overflow` and `missing`, exist on a builder once its
+//! key is set.
+//!
 //! There are ready-made closures for HTTP requests. `header` returns the value of a header. `peer`
 //! and `peer_from` return the address of the socket's other end. `forwarded` returns the client's
 //! address behind proxies.
@@ -62,8 +65,8 @@ mod texts;
 pub use self::http::{
     ByHost, HeaderKey, Host, Proxies, forwarded, header, host, peer, peer_from, peer_in,
 };
-pub(crate) use builder::KeySettings;
-pub use builder::{ByKey, NotKeyed};
+pub use builder::{ByKey, KeyIsSet, NotKeyed};
+pub(crate) use builder::{KeySettings, sealed};
 pub use find::{FindKey, HasKey, KeyFn, Missing};
 pub use subnet::Subnet;
 pub(crate) use texts::{KeyText, KeyTexts};

@@ -1,16 +1,13 @@
 //! The report of the changes of an update.
 
-#[cfg(any(feature = "http", feature = "serde"))]
 use std::fmt;
 
 use crate::{Changed, algorithm::Rate};
 
 /// A value that may be off, formatted for a report.
-#[cfg(any(feature = "http", feature = "serde"))]
 #[derive(PartialEq)]
 pub(super) struct OrOff<T>(pub(super) Option<T>);
 
-#[cfg(any(feature = "http", feature = "serde"))]
 impl<T: fmt::Debug> fmt::Debug for OrOff<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -8,7 +8,7 @@ use crate::{
     Changed, ConfigError,
     algorithm::Rate,
     keyed::partitions::Hold,
-    rate_limit::{FleetHandle, LimitGate, Snapshot, state::State},
+    rate_limit::{FleetHandle, LimitGate, RateLimitConfig, Snapshot, state::State},
 };
 
 /// Watches and changes a rate limit from outside. Cheap to clone. Keeps the limit's state alive,
@@ -58,16 +58,35 @@ impl RateLimitHandle {
         self.state.rate()
     }
 
-    /// Changes rate and burst in one step, and notifies the waiters. Units already used stay used.
-    /// A token bucket and a leaky bucket keep them as the *time* that it takes to pay them off. For
-    /// example, a limit of one a day that is used up stays used up until tomorrow, whatever its new
-    /// rate. To start fresh, call [`reset`](Self::reset) too.
+    /// Returns the settings in force, to change and pass to [`update`](Self::update).
+    #[must_use]
+    pub fn config(&self) -> RateLimitConfig {
+        self.state.config()
+    }
+
+    /// Changes the settings, and notifies the waiters. Rate and burst change in one step. Units
+    /// already used stay used. A token bucket and a leaky bucket keep them as the *time* that it
+    /// takes to pay them off. For example, a limit of one a day that is used up stays used up until
+    /// tomorrow, whatever its new rate. To start fresh, call [`reset`](Self::reset) too.
     ///
     /// # Errors
     /// The errors of `build`, and changes that this kind of limit does not support: see its
-    /// `update`.
-    pub fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
-        self.state.update(rate, burst)
+    /// `update`. Then nothing changes.
+    pub fn update(&self, config: RateLimitConfig) -> Result<Changed, ConfigError> {
+        self.state.update(config)
+    }
+
+    /// Changes rate and burst in one step, and keeps the other settings: see
+    /// [`update`](Self::update).
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn set_rate(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
+        self.update(RateLimitConfig {
+            rate,
+            burst,
+            ..self.config()
+        })
     }
 
     /// Switches the limit on or off. While off, it lets all calls through, counts none of them, and

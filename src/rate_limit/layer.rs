@@ -253,10 +253,6 @@ impl RateLimitValues {
     fn only_limit(mut self, clock: Clock) -> Result<(AnyLimit, Settings), ConfigError> {
         self.settings.checked()?;
         self.keys.unset()?;
-        if let Some(total) = &self.total {
-            let fix = "set a key too, with `keyed_by` or `per_key`, or use `algorithm::All`";
-            return Err(ConfigError::new("within", total.rate(), fix));
-        }
         let fleet = self.shared(clock)?;
         let limit = match fleet {
             None => self.limit.limit()?,

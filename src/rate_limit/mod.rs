@@ -70,7 +70,9 @@ mod aliases;
 mod any_limit;
 mod bucket;
 mod builder;
+mod builder_by_key;
 mod changed;
+mod config;
 mod dimensions;
 mod fleet;
 mod fleet_values;
@@ -98,6 +100,9 @@ pub use aliases::{
 };
 pub use bucket::Snapshot;
 pub use builder::{InTable, RateLimitBuilder};
+#[cfg(any(feature = "http", feature = "serde"))]
+pub(crate) use config::Manners;
+pub use config::RateLimitConfig;
 pub use dimensions::{
     CostsOf, Dimension, DimensionSnapshot, DimensionsBuilder, DimensionsGate, DimensionsHandle,
     DimensionsLayer, DimensionsSnapshot, KeyedDimensionsHandle, KeyedDimensionsLayer,
@@ -112,5 +117,3 @@ pub use keyed::{
 pub(crate) use layer::one_second_of;
 pub use members::SharedRate;
 pub use state::LimitGate;
-#[cfg(any(feature = "http", feature = "serde"))]
-pub(crate) use switch::Manners;

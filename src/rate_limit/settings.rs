@@ -8,7 +8,7 @@ use crate::{
     ambient::clock::Clock,
     gate::Demand,
     queue::{Bounds, ONE_CLASS},
-    rate_limit::{Advertise, Follow},
+    rate_limit::{Advertise, Follow, config::Manners},
 };
 
 /// The settings of a limit, apart from its algorithm.
@@ -41,6 +41,17 @@ pub(super) enum Decision<T> {
 }
 
 impl Settings {
+    /// Returns the settings of waits, advertising and hints.
+    pub(super) fn manners(&self) -> Manners {
+        let honored = Some(self.max_penalty).filter(|nanos| *nanos > 0);
+        Manners {
+            max_wait: self.max_wait.map(Duration::from_nanos),
+            max_waiting: self.max_waiting,
+            honor_retry_after: honored.map(Duration::from_nanos),
+            advertise: self.advertise.is_on,
+        }
+    }
+
     /// Returns whether a sent call must report its end.
     #[inline]
     pub(super) fn owes(&self) -> bool {

@@ -130,7 +130,6 @@ impl State {
     }
 
     /// Returns the rate and the burst in force.
-    #[cfg(feature = "http")]
     pub(super) fn rate(&self) -> (crate::algorithm::Rate, u32) {
         let limit = self.limit.get();
         (limit.rate(), limit.burst())

@@ -1,12 +1,19 @@
 //! The settings of a limit that change while it runs, apart from its rate.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-#[cfg(any(feature = "http", feature = "serde"))]
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
 
-use crate::rate_limit::settings::{MAX_WAITING, Settings};
-#[cfg(any(feature = "http", feature = "serde"))]
-use crate::{Changed, ConfigError, ambient::clock::nanos, rate_limit::changed::OrOff};
+use crate::{
+    Changed,
+    ambient::clock::nanos,
+    rate_limit::{
+        changed::OrOff,
+        config::Manners,
+        settings::{MAX_WAITING, Settings},
+    },
+};
 
 /// The switch of a limit, and the settings that change while it runs.
 #[derive(Debug)]
@@ -25,16 +32,6 @@ pub(super) struct Switch {
     /// honored.
     max_penalty: AtomicU64,
     advertises: AtomicBool,
-}
-
-/// The settings of waits, advertising and hints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg(any(feature = "http", feature = "serde"))]
-pub(crate) struct Manners {
-    pub(crate) max_wait: Option<Duration>,
-    pub(crate) max_waiting: Option<usize>,
-    pub(crate) honor_retry_after: Option<Duration>,
-    pub(crate) advertise: bool,
 }
 
 impl Switch {
@@ -103,7 +100,7 @@ impl Switch {
         self.max_penalty() > 0 || self.advertises()
     }
 
-    #[cfg(feature = "http")]
+    /// Returns the settings of waits, advertising and hints.
     pub(super) fn manners(&self) -> Manners {
         let max_wait = self.max_wait.load(Ordering::Relaxed);
         let max_wait = (max_wait != NO_WAIT).then(|| Duration::from_nanos(max_wait));
@@ -118,7 +115,6 @@ impl Switch {
     }
 
     /// Changes the settings to checked ones.
-    #[cfg(any(feature = "http", feature = "serde"))]
     pub(super) fn behave(&self, to: Manners) -> Changed {
         let of = |nanos: u64| (nanos != NO_WAIT).then(|| Duration::from_nanos(nanos));
         let wait = to.max_wait.map_or(NO_WAIT, |wait| as_word(nanos(wait)));
@@ -141,21 +137,6 @@ impl Switch {
     }
 }
 
-#[cfg(any(feature = "http", feature = "serde"))]
-impl Manners {
-    /// # Errors
-    /// Rejects a bound on waiters if no call can wait.
-    pub(super) fn check(&self, deadlines: bool) -> Result<(), ConfigError> {
-        match self.max_waiting {
-            Some(calls) if self.max_wait.is_none() && !deadlines => {
-                let fix = "say how long they may wait with `max_wait`, or leave it";
-                Err(ConfigError::new("max_waiting", calls, fix))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 /// Keeps the longest wait, `Duration::MAX` included, distinct from [`NO_WAIT`].
 fn as_word(max_wait: u64) -> u64 {
     max_wait.min(NO_WAIT - 1)
@@ -166,6 +147,5 @@ pub(super) fn is_on(epoch: u64) -> bool {
     epoch % 2 == 1
 }
 
-#[cfg(any(feature = "http", feature = "serde"))]
 const LAYER: &str = "rate_limit";
 const NO_WAIT: u64 = u64::MAX;

@@ -316,7 +316,7 @@ async fn a_lower_burst_rejects_a_waiter_that_costs_more() {
     let (probe, log) = Probe::new();
     let tasks = [5, 4, 1].map(|cost| tokio::spawn(layer.layer(probe.clone()).oneshot(cost)));
     tokio::task::yield_now().await;
-    layer.handle().update(Rate::per_second(1), 2).unwrap();
+    layer.handle().set_rate(Rate::per_second(1), 2).unwrap();
     let [_, shut_out, small] = tasks;
     let error = shut_out.await.unwrap().unwrap_err();
     assert_eq!(
@@ -552,7 +552,7 @@ async fn a_raised_rate_keeps_the_debt_as_time_until_reset() {
     handle.charge(10);
     let waits = tokio::spawn(layer.layer(probe).oneshot(1));
     tokio::task::yield_now().await;
-    handle.update(Rate::per_second(100), 200).unwrap();
+    handle.set_rate(Rate::per_second(100), 200).unwrap();
     assert_eq!(
         (handle.snapshot().rate, handle.snapshot().available),
         (Rate::per_second(100), 0)
@@ -614,7 +614,7 @@ async fn a_refund_and_a_higher_rate_let_waiters_go_sooner() {
     // when
     handle.refund(1);
     sleep(Duration::from_millis(1)).await;
-    handle.update(Rate::per_second(10), 1).unwrap();
+    handle.set_rate(Rate::per_second(10), 1).unwrap();
     for task in tasks {
         task.await.unwrap().unwrap();
     }

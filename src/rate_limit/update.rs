@@ -1,24 +1,39 @@
-//! Changes of a limit's rate, and its switch.
+//! Changes of a limit's settings, and its switch.
 
 use std::sync::atomic::Ordering;
 
-#[cfg(any(feature = "http", feature = "serde"))]
-use crate::rate_limit::{changed::switched, switch::Manners};
 use crate::{
     Changed, ConfigError,
     algorithm::Rate,
     observe::trace,
-    rate_limit::{changed::changed, state::State},
+    rate_limit::{
+        RateLimitConfig,
+        changed::{changed, switched},
+        config::Manners,
+        state::State,
+    },
 };
 
 impl State {
-    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
-        let limit = self.limit.get();
-        let before = (limit.rate(), limit.burst());
-        let updated = limit.update(rate, burst);
-        updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
+    /// Returns the settings in force.
+    pub(super) fn config(&self) -> RateLimitConfig {
+        RateLimitConfig::new(self.rate(), self.switch.manners())
+    }
+
+    pub(super) fn update(&self, config: RateLimitConfig) -> Result<Changed, ConfigError> {
+        let of = |error: ConfigError| error.of("rate_limit", self.settings.name);
+        let (before, quota) = (self.config(), (config.rate, config.burst));
+        let manners = config.manners();
+        manners.check(self.settings.deadlines).map_err(of)?;
+        // Not every kind of limit can change its rate.
+        if quota != (before.rate, before.burst) {
+            self.limit
+                .get()
+                .update(config.rate, config.burst)
+                .map_err(of)?;
+        }
+        let changed = changed((before.rate, before.burst), quota).and(self.switch.behave(manners));
         self.changed.store(true, Ordering::Relaxed);
-        let changed = changed(before, (rate, burst));
         trace::updated((self.tally.layer, self.tally.name), &changed);
         self.bucket().notify();
         Ok(changed)

@@ -8,7 +8,7 @@ use crate::{
     Changed, ConfigError, Criticality,
     algorithm::Overflow,
     bulkhead::{BulkheadBuilder, BulkheadHandle, BulkheadLayer},
-    keyed::Missing,
+    keyed::{KeySettings, Missing},
     settings::{
         AdaptiveSettings, HumanDuration, Settings, Share,
         fixed::{required, same, same_part},
@@ -203,17 +203,14 @@ impl BulkheadSettings {
             builder = builder.reclaim_after(after);
         }
         if let Some(total) = self.within {
-            builder = builder.within(total);
+            builder = builder.total(total);
         }
-        if let Some(keys) = self.max_keys {
-            builder = builder.max_keys(keys);
-        }
-        if let Some(overflow) = self.overflow {
-            builder = builder.overflow(overflow);
-        }
-        if let Some(missing) = self.missing {
-            builder = builder.missing(missing);
-        }
+        builder = builder.key_settings(KeySettings {
+            max_keys: self.max_keys,
+            overflow: self.overflow,
+            missing: self.missing,
+            ..KeySettings::default()
+        });
         Ok(match &self.name {
             Some(name) => builder.name(name.clone()),
             None => builder,

@@ -8,7 +8,7 @@ use crate::{
     Changed, ConfigError,
     algorithm::{BreakerConfig, Overflow, SlowCalls, Verdict},
     circuit_breaker::{CircuitBreakerBuilder, CircuitBreakerHandle, CircuitBreakerLayer},
-    keyed::Missing,
+    keyed::{KeySettings, Missing},
     settings::{
         HumanDuration, HumanWindow, OrOff, Settings, Share,
         fixed::{same, same_part},
@@ -285,15 +285,12 @@ impl<In: Place> CircuitBreakerSettings<In> {
             Some(false) => builder.without_backpressure(),
             None => builder,
         };
-        if let Some(keys) = self.max_keys {
-            builder = builder.max_keys(keys);
-        }
-        if let Some(overflow) = self.overflow {
-            builder = builder.overflow(overflow);
-        }
-        if let Some(missing) = self.missing {
-            builder = builder.missing(missing);
-        }
+        builder = builder.key_settings(KeySettings {
+            max_keys: self.max_keys,
+            overflow: self.overflow,
+            missing: self.missing,
+            ..KeySettings::default()
+        });
         match &self.name {
             Some(name) => builder.name(name.clone()),
             None => builder,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::{
     Changed, ConfigError,
     algorithm::{LeakyBucket, Overflow, SlidingCounter, SlidingLog, SlidingRing},
-    keyed::Missing,
+    keyed::{KeySettings, Missing},
     rate_limit::{Manners, Rate, RateLimitBuilder, RateLimitHandle, RateLimitLayer, one_second_of},
     settings::{
         HumanDuration, HumanRate, Settings,
@@ -183,15 +183,12 @@ impl RateLimitSettings {
         if let Some(HumanDuration(max)) = self.honor_retry_after {
             builder = builder.honor_retry_after(max);
         }
-        if let Some(keys) = self.max_keys {
-            builder = builder.max_keys(keys);
-        }
-        if let Some(overflow) = self.overflow {
-            builder = builder.overflow(overflow);
-        }
-        if let Some(missing) = self.missing {
-            builder = builder.missing(missing);
-        }
+        builder = builder.key_settings(KeySettings {
+            max_keys: self.max_keys,
+            overflow: self.overflow,
+            missing: self.missing,
+            ..KeySettings::default()
+        });
         Ok(match &self.name {
             Some(name) => builder.name(name.clone()),
             None => builder,

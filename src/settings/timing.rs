@@ -279,7 +279,7 @@ impl Settings for TimeoutSettings {
         if before.duration == self.duration {
             return Ok(Changed::default());
         }
-        handle.update(duration)
+        handle.set_duration(duration)
     }
 
     fn lost_since(&self, before: &Self) -> Option<String> {

@@ -8,7 +8,7 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 use super::{
     AnyHost, Client, ClientGates, ClientStack,
     defaults::{ATTEMPT, TOTAL, circuit_breaker_config},
-    hosts::ShownHosts,
+    hosts::Hosts,
     parts::{
         Beside, CallsPart, FallbackPart, LimitPart, NoFallback, Own, Part, Places, RatePart,
         Untried,
@@ -59,7 +59,7 @@ struct Settings {
     rate: RatePart,
     calls: CallsPart,
     attempt: Part<TimeoutBuilder>,
-    hosts: ShownHosts,
+    hosts: Hosts,
     /// If true, the attempt's timeout was not set: it is at most the call's.
     attempt_follows: bool,
     /// If true, [`AnyHost`] is `W`.
@@ -114,7 +114,7 @@ impl<P, W> ClientBuilder<P, W> {
                 rate: RatePart::default(),
                 calls: CallsPart::default(),
                 attempt: Part::new(TimeoutLayer::builder(ATTEMPT)),
-                hosts: ShownHosts::default(),
+                hosts: Hosts::default(),
                 attempt_follows: true,
                 one_peer,
                 is_balanced: false,
@@ -154,7 +154,16 @@ impl<P, W, T> ClientBuilder<P, W, T> {
     /// Makes each host a label `key` of the gauges in metrics, for up to `max` hosts (1 to 256).
     /// Later hosts share the label `other`. Default: none.
     pub fn label_keys(mut self, max: usize) -> Self {
-        self.settings.hosts.labels = Some(max);
+        self.settings.hosts.keys.label_keys = Some(max);
+        self
+    }
+
+    /// Sets how many hosts have a circuit, a bulkhead and a retry budget of their own. Later hosts
+    /// share one of each, until one that is unused makes room. Default: 1024, and 1000 budgets.
+    ///
+    /// It does not change a bulkhead that was set with its own keys.
+    pub fn max_hosts(mut self, hosts: usize) -> Self {
+        self.settings.hosts.keys.max_keys = Some(hosts);
         self
     }
 

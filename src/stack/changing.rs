@@ -79,7 +79,7 @@ impl<K> ChangesRate for KeyedRateLimitHandle<K> {
     ) -> Result<Changed, ConfigError> {
         match (change.on, change.quota) {
             (None, _) => Ok(Changed::default()),
-            (_, Some((rate, burst))) => self.update(rate, burst),
+            (_, Some((rate, burst))) => self.set_rate(rate, burst),
             (_, None) => Err(stays(stack)),
         }
     }

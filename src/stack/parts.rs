@@ -18,7 +18,7 @@ use crate::{
         InTable, LimitGate, PerKey, PerKeyGate, Rate, RateLimitBuilder, RateLimitLayer, TableGate,
         WithTotal, one_second_of,
     },
-    stack::hosts::ShownHosts,
+    stack::hosts::Hosts,
 };
 
 /// A builder's state: this part uses the stack's own settings.
@@ -80,8 +80,8 @@ pub struct CallsPart {
     reclaim_after: Option<Duration>,
     /// If true, there is no limit, whatever was set before.
     left_out: bool,
-    /// The display of a client's hosts, which have one bulkhead each.
-    hosts: ShownHosts,
+    /// The settings of a client's hosts, which have one bulkhead each.
+    hosts: Hosts,
     /// If true, there is no limit until one is added, whatever follows from other settings.
     unbounded: bool,
 }
@@ -154,8 +154,8 @@ impl CallsPart {
         }
     }
 
-    /// Sets how hosts are displayed.
-    pub(super) fn of_hosts(self, hosts: ShownHosts) -> Self {
+    /// Sets the settings of hosts.
+    pub(super) fn of_hosts(self, hosts: Hosts) -> Self {
         Self { hosts, ..self }
     }
 
@@ -201,13 +201,13 @@ impl CallsPart {
     /// Returns the builder of a client's bulkhead. Without a limit it only counts, until one is
     /// set.
     fn builder_or_any(self, name: Option<&'static str>) -> Result<BulkheadBuilder, ConfigError> {
-        let labels = self.hosts.labels;
+        let keys = self.hosts.keys;
         let builder = match self.set.or(self.otherwise) {
             _ if self.left_out => BulkheadLayer::builder(usize::MAX).enabled(false),
             None => BulkheadLayer::builder(usize::MAX),
             Some(_) => self.builder_of_calls(name)?,
         };
-        Ok(builder.labelled(labels))
+        Ok(builder.key_settings(keys))
     }
 
     /// Returns whether a limit can be changed: there is one, or could be.

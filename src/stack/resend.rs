@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ConfigError,
-    budget::{BudgetsHandle, KeyedBudgets},
+    budget::{BudgetsHandle, KeyedBudgets, KeyedBudgetsBuilder},
     circuit_breaker::KeyedCircuitBreakerHandle,
     hedge::{HedgeBuilder, HedgeHandle, HedgeLayer},
     keyed::{ByHost, Host},
@@ -77,8 +77,21 @@ pub struct Resending<P, W> {
     pub(super) host: InTimed<W>,
     /// If true, all requests go to one peer.
     pub(super) one_peer: bool,
+    /// The number of hosts with a budget of their own, if it is set.
+    pub(super) max_hosts: Option<usize>,
     pub(super) circuits: KeyedCircuitBreakerHandle<Host>,
     pub(super) name: Option<&'static str>,
+}
+
+impl<P, W: Clone> Resending<P, W> {
+    /// Starts the budgets of hosts.
+    fn budgets(&self) -> KeyedBudgetsBuilder<Host, InTimed<W>> {
+        let budgets = KeyedBudgets::builder(self.host.clone());
+        match self.max_hosts {
+            Some(hosts) => budgets.max_keys(hosts),
+            None => budgets,
+        }
+    }
 }
 
 /// The layer, and its handles.
@@ -96,7 +109,7 @@ impl<P, W: Clone> Resend<P, W> for Retrying {
     const RETRIES: bool = true;
 
     fn layer(self, of: Resending<P, W>) -> Result<Resent<Self::Layer>, ConfigError> {
-        let budgets = KeyedBudgets::builder(of.host.clone()).build()?;
+        let budgets = of.budgets().build()?;
         let budgets = match (of.one_peer, of.retry.has_own_budget()) {
             (true, _) => KeyedBudgets::off(of.host),
             (false, true) => budgets,
@@ -127,7 +140,7 @@ impl<P, W: Clone> Resend<P, W> for Hedging {
 
     fn layer(self, of: Resending<P, W>) -> Result<Resent<Self::Layer>, ConfigError> {
         let budgets = match (of.one_peer, self.0.own_budgets()) {
-            (false, Some(each)) => KeyedBudgets::builder(of.host).each(each).build()?,
+            (false, Some(each)) => of.budgets().each(each).build()?,
             _ => KeyedBudgets::off(of.host),
         };
         let handle = budgets.handle();

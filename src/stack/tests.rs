@@ -277,7 +277,8 @@ async fn parts_may_come_from_builders_of_their_own() {
         .http()
         .name("api")
         .rate_limit(RateLimitLayer::with(log))
-        .bulkhead(BulkheadLayer::builder(1).max_keys(2))
+        .bulkhead(BulkheadLayer::builder(1))
+        .max_hosts(2)
         .build()
         .unwrap();
     let service = stack.layer(upstreams());

@@ -40,7 +40,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
     fn make(&self, changes: &Changes) -> Result<Changed, ConfigError> {
         let mut changed = Changed::default();
         if let Some(timeout) = changes.total_timeout {
-            let total = self.total_timeout.update(timeout)?;
+            let total = self.total_timeout.set_duration(timeout)?;
             changed = changed.and(total.named("total_timeout"));
         }
         if let Some(config) = changes.retry {
@@ -59,7 +59,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
             changed = changed.and(self.bulkhead.change_limit(calls)?);
         }
         if let Some(timeout) = changes.attempt_timeout {
-            let attempt = self.attempt_timeout.update(timeout)?;
+            let attempt = self.attempt_timeout.set_duration(timeout)?;
             changed = changed.and(attempt.named("attempt_timeout"));
         }
         Ok(changed)
@@ -188,7 +188,7 @@ impl<L: ChangesRate, B: ChangesLimit> ServerHandle<L, B> {
             changed = changed.and(self.bulkhead.change_limit(calls)?);
         }
         if let Some(timeout) = changes.total_timeout {
-            let total = self.timeout.update(timeout)?;
+            let total = self.timeout.set_duration(timeout)?;
             changed = changed.and(total.named("timeout"));
         }
         Ok(changed)

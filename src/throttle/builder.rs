@@ -7,7 +7,7 @@ use crate::{
     algorithm::{Overflow, throttle::ThrottleConfig},
     config::Editions,
     gate::{Controlled, GateLayer, Keyed, KeyedParts},
-    keyed::{ByKey, HasKey, KeyFn, KeySettings, Missing, NotKeyed},
+    keyed::{ByKey, HasKey, KeyFn, KeyIsSet, KeySettings, Missing, NotKeyed},
     observe::{Tally, register},
     protocol::{Choice, Chosen, Unset},
     sync::stripe_count,
@@ -105,39 +105,10 @@ impl<K, P> ThrottleBuilder<K, P> {
         self
     }
 
-    /// Sets how many keys have a throttle of their own, if [a key](Self::keyed_by) is set. Default
-    /// 1024, some 1.3 MiB.
-    pub fn max_keys(mut self, keys: usize) -> Self {
-        self.values.keys.max_keys = Some(keys);
-        self
-    }
-
-    /// Sets the fate of new keys when there is no room for more. Default [`Overflow::Shared`]: they
-    /// share one throttle.
-    pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.values.keys.overflow = Some(overflow);
-        self
-    }
-
-    /// Adds a label `key` to the gauges in metrics, if [a key](Self::keyed_by) is set and keys are
-    /// few. At most `max` keys, from 1 to 256, get their own label. Later ones share the label
-    /// `other`. Default: no labels.
-    pub fn label_keys(mut self, max: usize) -> Self {
-        self.values.keys.label_keys = Some(max);
-        self
-    }
-
-    /// Sets the number of labels, unless it is set already.
+    /// Sets the settings of keys that are not set yet: a stack's, or a file's.
     #[cfg(feature = "http")]
-    pub(crate) fn labelled(mut self, max: Option<usize>) -> Self {
-        self.values.keys.label_keys = self.values.keys.label_keys.or(max);
-        self
-    }
-
-    /// Sets the fate of requests without a key. Default [`Missing::Share`]: they share the throttle
-    /// of the keys that overflow.
-    pub fn missing(mut self, missing: Missing) -> Self {
-        self.values.keys.missing = Some(missing);
+    pub(crate) fn key_settings(mut self, keys: KeySettings) -> Self {
+        self.values.keys.or(keys);
         self
     }
 
@@ -181,6 +152,35 @@ impl<K, P> ThrottleBuilder<K, P> {
     }
 }
 
+impl<K: KeyIsSet, P> ThrottleBuilder<K, P> {
+    /// Sets how many keys have a throttle of their own. Default 1024, some 1.3 MiB.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.values.keys.max_keys = Some(keys);
+        self
+    }
+
+    /// Sets the fate of new keys when there is no room for more. Default [`Overflow::Shared`]: they
+    /// share one throttle.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.values.keys.overflow = Some(overflow);
+        self
+    }
+
+    /// Sets the fate of requests without a key. Default [`Missing::Share`]: they share the throttle
+    /// of the keys that overflow.
+    pub fn missing(mut self, missing: Missing) -> Self {
+        self.values.keys.missing = Some(missing);
+        self
+    }
+
+    /// Adds a label `key` to the gauges in metrics, if keys are few. At most `max` keys, from 1 to
+    /// 256, get their own label. Later ones share the label `other`. Default: no labels.
+    pub fn label_keys(mut self, max: usize) -> Self {
+        self.values.keys.label_keys = Some(max);
+        self
+    }
+}
+
 impl<F: HasKey, P> ThrottleBuilder<ByKey<F>, P> {
     /// Shows keys in snapshots and as [labels](Self::label_keys), with the text that a closure
     /// `Fn(&K) -> String` makes of a key. Default: a hash, so that keys stay secret.
@@ -194,7 +194,7 @@ impl<P> ThrottleBuilder<NotKeyed, P> {
     /// Builds the layer, with an empty window.
     ///
     /// # Errors
-    /// A setting outside the range that [`ThrottleConfig`] gives for it, or one that needs a key.
+    /// A setting outside the range that [`ThrottleConfig`] gives for it.
     pub fn build(self) -> Result<ThrottleLayer<P::Protocol>, ConfigError>
     where
         P: Choice,
@@ -204,10 +204,6 @@ impl<P> ThrottleBuilder<NotKeyed, P> {
     }
 
     fn made(&self) -> Result<ThrottleGate, ConfigError> {
-        self.values
-            .keys
-            .unset()
-            .map_err(|error| self.error(error))?;
         let tally = Arc::new(Tally::new("throttle", self.values.name));
         let config = Editions::new(self.values.config).latest();
         let gate = ThrottleGate::new(config, stripe_count(), self.values.enabled, tally.all())?;

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::{Changed, ConfigError, observe::Totals, sync::Striped, timeout::state::State};
+use crate::{
+    Changed, ConfigError,
+    observe::Totals,
+    sync::Striped,
+    timeout::{TimeoutConfig, state::State},
+};
 
 /// A handle to watch and change a timeout. Cheap to clone. It keeps the timeout's state alive, not
 /// its services.
@@ -44,12 +49,28 @@ impl TimeoutHandle {
         }
     }
 
+    /// Returns the settings in force, to change and pass to [`update`](Self::update).
+    #[must_use]
+    pub fn config(&self) -> TimeoutConfig {
+        TimeoutConfig {
+            duration: self.state.duration(),
+        }
+    }
+
+    /// Changes the settings of calls that start from now on.
+    ///
+    /// # Errors
+    /// The duration is zero.
+    pub fn update(&self, config: TimeoutConfig) -> Result<Changed, ConfigError> {
+        self.state.update(config.duration)
+    }
+
     /// Changes the longest time of calls that start from now on.
     ///
     /// # Errors
     /// `duration` is zero.
-    pub fn update(&self, duration: Duration) -> Result<Changed, ConfigError> {
-        self.state.update(duration)
+    pub fn set_duration(&self, duration: Duration) -> Result<Changed, ConfigError> {
+        self.update(TimeoutConfig { duration })
     }
 
     /// Returns whether [`update`](Self::update) would accept it.

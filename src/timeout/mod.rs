@@ -39,6 +39,7 @@
 
 #[cfg(feature = "http")]
 mod body;
+mod config;
 mod future;
 mod handle;
 mod layer;
@@ -49,6 +50,7 @@ mod state;
 
 #[cfg(feature = "http")]
 pub use body::{TimedBody, ToBodyEnd};
+pub use config::TimeoutConfig;
 pub use future::ResponseFuture;
 pub use handle::{Snapshot, TimeoutHandle};
 pub use layer::{TimeoutBuilder, TimeoutLayer};

@@ -140,9 +140,13 @@ fn alone(limit: usize) -> Real {
 }
 
 fn shares(share: usize, total: usize) -> Real {
-    let builder = BulkheadLayer::builder(share).within(total).max_wait(WAIT);
+    let builder = BulkheadLayer::builder(share).max_wait(WAIT);
     let layer = builder.max_waiting(MAX_WAITING).always_in_order();
-    let layer = layer.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap();
+    let layer = layer
+        .keyed_by(|ask: &Ask| Some(ask.0))
+        .within(total)
+        .build()
+        .unwrap();
     let (handle, change) = (layer.handle(), layer.handle());
     let arrived = Arc::default();
     Real {

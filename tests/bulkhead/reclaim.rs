@@ -137,8 +137,12 @@ async fn each_key_takes_its_own_places_back() {
 /// The total is taken up by another key, which may well be below its own share.
 #[tokio::test(start_paused = true)]
 async fn a_total_takes_back_the_places_of_any_key() {
-    let builder = BulkheadLayer::builder(1).within(3).reclaim_after(SECOND);
-    let layer = builder.keyed_by(|key: &char| Some(*key)).build().unwrap();
+    let builder = BulkheadLayer::builder(1).reclaim_after(SECOND);
+    let layer = builder
+        .keyed_by(|key: &char| Some(*key))
+        .within(3)
+        .build()
+        .unwrap();
     let (service, handle) = (hangs(&layer), layer.handle());
     let unread: Vec<_> = std::iter::repeat_n('a', 3)
         .map(|key| start(&service, key).unwrap())
@@ -156,11 +160,13 @@ async fn a_total_takes_back_the_places_of_any_key() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_for_a_total_has_the_place_of_another_key() {
-    let builder = BulkheadLayer::builder(1)
-        .within(2)
-        .reclaim_after(10 * SECOND);
+    let builder = BulkheadLayer::builder(1).reclaim_after(10 * SECOND);
     let builder = builder.max_wait(MINUTE);
-    let layer = builder.keyed_by(|key: &char| Some(*key)).build().unwrap();
+    let layer = builder
+        .keyed_by(|key: &char| Some(*key))
+        .within(2)
+        .build()
+        .unwrap();
     let service = hangs(&layer);
     let _unread = [start(&service, 'a').unwrap(), start(&service, 'a').unwrap()];
     advance(SECOND).await;
@@ -269,9 +275,10 @@ fn a_bulkhead_that_was_built_without_takes_no_time() {
 /// Keys with a limit of their own, those to come and those that are there.
 #[tokio::test(start_paused = true)]
 async fn another_time_reaches_all_keys() {
-    let builder = BulkheadLayer::builder(1).reclaim_after(MINUTE).within(4);
+    let builder = BulkheadLayer::builder(1).reclaim_after(MINUTE);
     let layer = builder
         .keyed_by(|key: &char| Some(*key))
+        .within(4)
         .limits([('f', 1)])
         .build()
         .unwrap();

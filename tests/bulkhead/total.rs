@@ -81,8 +81,12 @@ where
 
 /// Each key two of four.
 fn two_of_four() -> Shares {
-    let builder = BulkheadLayer::builder(2).within(4).max_wait(WAIT);
-    let layer = builder.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap();
+    let builder = BulkheadLayer::builder(2).max_wait(WAIT);
+    let layer = builder
+        .keyed_by(|ask: &Ask| Some(ask.0))
+        .within(4)
+        .build()
+        .unwrap();
     shares(&layer)
 }
 
@@ -173,8 +177,14 @@ async fn a_permit_of_a_share_goes_to_its_own_key_first() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_of_all_keys_wait_for_the_total_in_order() {
-    let layer = BulkheadLayer::builder(1).within(6).max_wait(WAIT);
-    let mut shares = shares(&layer.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap());
+    let layer = BulkheadLayer::builder(1).max_wait(WAIT);
+    let mut shares = shares(
+        &layer
+            .keyed_by(|ask: &Ask| Some(ask.0))
+            .within(6)
+            .build()
+            .unwrap(),
+    );
     shares.start('a', 0..6);
     shares.start('b', [10]);
     shares.start('c', [11]);
@@ -192,8 +202,14 @@ async fn calls_of_all_keys_wait_for_the_total_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_overtakes_no_waiter_for_the_total() {
-    let layer = BulkheadLayer::builder(1).within(2).max_wait(WAIT);
-    let mut shares = shares(&layer.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap());
+    let layer = BulkheadLayer::builder(1).max_wait(WAIT);
+    let mut shares = shares(
+        &layer
+            .keyed_by(|ask: &Ask| Some(ask.0))
+            .within(2)
+            .build()
+            .unwrap(),
+    );
     shares.start('a', [0, 1, 2]);
     shares.start('b', [3]);
     // Room for one more than the shares, granted to the waiter of `a` that has not polled since.
@@ -209,8 +225,14 @@ async fn a_newcomer_overtakes_no_waiter_for_the_total() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_waiter_was_given_twice_goes_on_to_the_next() {
-    let layer = BulkheadLayer::builder(1).within(2).max_wait(WAIT);
-    let mut shares = shares(&layer.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap());
+    let layer = BulkheadLayer::builder(1).max_wait(WAIT);
+    let mut shares = shares(
+        &layer
+            .keyed_by(|ask: &Ask| Some(ask.0))
+            .within(2)
+            .build()
+            .unwrap(),
+    );
     shares.start('a', [0]);
     shares.start('b', [1]);
     shares.start('a', [2]);
@@ -231,8 +253,14 @@ async fn what_a_waiter_was_given_twice_goes_on_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_share_given_to_a_call_that_leaves_wakes_the_next() {
-    let layer = BulkheadLayer::builder(1).within(2).max_wait(WAIT);
-    let mut shares = shares(&layer.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap());
+    let layer = BulkheadLayer::builder(1).max_wait(WAIT);
+    let mut shares = shares(
+        &layer
+            .keyed_by(|ask: &Ask| Some(ask.0))
+            .within(2)
+            .build()
+            .unwrap(),
+    );
     for (number, key) in ['a', 'b', 'c', 'c', 'a'].into_iter().enumerate() {
         shares.start(key, [u32::try_from(number).unwrap()]);
     }
@@ -279,8 +307,11 @@ async fn a_raised_total_and_a_raised_share_let_waiters_in() {
 
 #[tokio::test(start_paused = true)]
 async fn so_many_wait_of_a_key_and_no_more() {
-    let builder = BulkheadLayer::builder(1).within(1).max_wait(WAIT);
-    let layer = builder.max_waiting(2).keyed_by(|ask: &Ask| Some(ask.0));
+    let builder = BulkheadLayer::builder(1).max_wait(WAIT);
+    let layer = builder
+        .max_waiting(2)
+        .keyed_by(|ask: &Ask| Some(ask.0))
+        .within(1);
     let mut shares = shares(&layer.build().unwrap());
     shares.start('a', 0..3);
     let rejected = shares.service.clone().oneshot(('a', 3)).now_or_never();
@@ -296,8 +327,11 @@ async fn so_many_wait_of_a_key_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn the_queue_of_the_total_is_bounded_for_all_keys() {
-    let builder = BulkheadLayer::builder(1).within(1).max_wait(WAIT);
-    let layer = builder.max_waiting(1).keyed_by(|ask: &Ask| Some(ask.0));
+    let builder = BulkheadLayer::builder(1).max_wait(WAIT);
+    let layer = builder
+        .max_waiting(1)
+        .keyed_by(|ask: &Ask| Some(ask.0))
+        .within(1);
     let mut shares = shares(&layer.build().unwrap());
     for key in 'a'..='p' {
         let call = u32::from(key);
@@ -312,10 +346,10 @@ async fn the_queue_of_the_total_is_bounded_for_all_keys() {
 #[tokio::test(start_paused = true)]
 async fn the_least_critical_wait_in_a_part_of_the_queue() {
     let layer = BulkheadLayer::builder(1)
-        .within(1)
         .max_wait(WAIT)
         .max_waiting(4)
         .keyed_by(|_: &Criticality| Some('a'))
+        .within(1)
         .criticality(|class: &Criticality| *class)
         .build()
         .unwrap();
@@ -339,9 +373,9 @@ async fn the_least_critical_wait_in_a_part_of_the_queue() {
 async fn shares_that_learn_stay_within_their_total() {
     let layer = BulkheadLayer::builder(40)
         .adaptive(Aimd::default())
-        .within(50)
         .max_wait(WAIT)
         .keyed_by(|key: &char| Some(*key))
+        .within(50)
         .build()
         .unwrap();
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -376,9 +410,13 @@ async fn shares_that_learn_stay_within_their_total() {
 
 #[tokio::test(start_paused = true)]
 async fn a_standing_queue_of_all_keys_serves_the_newest() {
-    let builder = BulkheadLayer::builder(1).within(3).max_wait(WAIT);
+    let builder = BulkheadLayer::builder(1).max_wait(WAIT);
     let layer = builder.codel(WAIT / 100, WAIT / 10);
-    let layer = layer.keyed_by(|ask: &Ask| Some(ask.0)).build().unwrap();
+    let layer = layer
+        .keyed_by(|ask: &Ask| Some(ask.0))
+        .within(3)
+        .build()
+        .unwrap();
     let mut shares = shares(&layer);
     shares.start('a', [0, 1, 2]);
     shares.start('b', [10, 11]);
@@ -404,8 +442,11 @@ fn random_cancels_lose_no_place_of_a_share_or_a_total() {
         1_000_000
     };
     let runtime = paused();
-    let builder = BulkheadLayer::builder(2).within(5).max_wait(Duration::MAX);
-    let layer = builder.max_waiting(32).keyed_by(|ask: &Ask| Some(ask.0));
+    let builder = BulkheadLayer::builder(2).max_wait(Duration::MAX);
+    let layer = builder
+        .max_waiting(32)
+        .keyed_by(|ask: &Ask| Some(ask.0))
+        .within(5);
     let layer = layer.build().unwrap();
     let running = Arc::new(AtomicUsize::new(0));
     std::thread::scope(|scope| {

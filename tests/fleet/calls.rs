@@ -149,12 +149,12 @@ async fn an_update_holds_from_the_next_ask_on() {
     let layer = process(&store, 100, 100).build().unwrap();
     let handle = layer.handle();
     assert!(call(&layer).await.is_ok());
-    handle.update(Rate::per_second(10), 10).unwrap();
+    handle.set_rate(Rate::per_second(10), 10).unwrap();
     assert_eq!(
         (handle.snapshot().rate, handle.snapshot().burst),
         (Rate::per_second(10), 10)
     );
-    let error = handle.update(Rate::per_second(100), 1).unwrap_err();
+    let error = handle.set_rate(Rate::per_second(100), 1).unwrap_err();
     assert!(
         error.field == "burst" && error.value.contains("40"),
         "{error}"

@@ -25,10 +25,10 @@ fn by_tenant(store: &Memory, max_keys: usize) -> KeyedRateLimitLayer<KeyFn<Find,
     let find: Find = tenant;
     RateLimitLayer::builder(Rate::per_second(10))
         .burst(10)
-        .max_keys(max_keys)
-        .overflow(Overflow::Reject)
-        .missing(Missing::Reject)
         .keyed_by(find)
+        .missing(Missing::Reject)
+        .overflow(Overflow::Reject)
+        .max_keys(max_keys)
         .fleet(store, "tenants")
         .build()
         .unwrap()

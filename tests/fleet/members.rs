@@ -38,9 +38,9 @@ async fn an_update_changes_the_whole() {
         Rate::per_second(100),
         "0 counts as 1"
     );
-    layer.handle().update(Rate::per_second(10), 5).unwrap();
+    layer.handle().set_rate(Rate::per_second(10), 5).unwrap();
     assert_eq!(admitted(&layer, 100).await, 5);
-    assert!(layer.handle().update(Rate::per_second(10), 0).is_err());
+    assert!(layer.handle().set_rate(Rate::per_second(10), 0).is_err());
     let (_replicas, members) = watch::channel(3);
     assert!(Rate::per_second(0).shared_by(members).is_err());
 }

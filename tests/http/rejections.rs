@@ -53,9 +53,9 @@ where
     let tenant = |request: &Request<Body>| request.headers().get("x-tenant").cloned();
     let limit = RateLimitLayer::builder(Rate::per_minute(2))
         .burst(1)
-        .missing(Missing::Reject)
         .protocol(server)
         .keyed_by(tenant)
+        .missing(Missing::Reject)
         .build()
         .unwrap();
     let router = Router::new().route("/", get(async || "hello")).layer(limit);

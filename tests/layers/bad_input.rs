@@ -92,7 +92,7 @@ fn zero_is_refused() {
         .build()
         .unwrap()
         .handle()
-        .update(Rate::per_second(10), 10)
+        .set_rate(Rate::per_second(10), 10)
         .unwrap_err();
     assert!(
         raised.to_string().contains("lower it from there"),

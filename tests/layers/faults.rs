@@ -365,13 +365,13 @@ async fn settings_may_be_made_in_any_order() {
         .missing(Missing::Reject)
         .name(name);
     let bulkhead = BulkheadLayer::builder(1)
-        .missing(Missing::Reject)
         .keyed_by(key)
+        .missing(Missing::Reject)
         .name(name)
         .protocol(Plain::new());
     let breaker = CircuitBreakerLayer::builder()
-        .missing(Missing::Reject)
         .keyed_by(key)
+        .missing(Missing::Reject)
         .name(name)
         .protocol(Plain::new())
         .min_calls(1);

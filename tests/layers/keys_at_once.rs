@@ -117,8 +117,8 @@ fn two_updates_at_once_leave_all_throttles_alike() {
 fn a_limit_and_a_total_at_once_never_contradict() {
     for _ in 0..ROUNDS {
         let layer = BulkheadLayer::builder(2)
-            .within(10)
-            .keyed_by(|n: &u32| Some(*n));
+            .keyed_by(|n: &u32| Some(*n))
+            .within(10);
         let layer = layer.build().unwrap();
         let handle = layer.handle();
         let start = Barrier::new(2);

@@ -567,7 +567,7 @@ mod over_http {
                 let answers = handle.fallback.as_ref().unwrap().snapshot();
                 format!("{total:?} {again} {gates:?} {answers:?}")
             }),
-            update: Box::new(move |total| drop(updated.update(ms(total)).unwrap())),
+            update: Box::new(move |total| drop(updated.set_duration(ms(total)).unwrap())),
         }
     }
 
@@ -746,7 +746,7 @@ mod over_http {
         Built {
             service: boxed(answer.layer(service)),
             handles: Box::new(move || format!("{} {:?}", seen(&again()), answers.snapshot())),
-            update: Box::new(move |total| drop(updated.update(ms(total)).unwrap())),
+            update: Box::new(move |total| drop(updated.set_duration(ms(total)).unwrap())),
         }
     }
 
@@ -859,7 +859,7 @@ mod over_grpc {
                 service: boxed(stack.layer(respond(upstream))),
                 handles: Box::new(move || format!("{:?}", handle.retry.snapshot())),
                 update: Box::new(move |total| {
-                    drop(updated.total_timeout.update(ms(total)).unwrap());
+                    drop(updated.total_timeout.set_duration(ms(total)).unwrap());
                 }),
             }
         })
@@ -913,7 +913,7 @@ mod over_grpc {
             Built {
                 service: boxed(total.layer(retry.layer(inner))),
                 handles: Box::new(move || format!("{:?}", retries.snapshot())),
-                update: Box::new(move |total| drop(updated.update(ms(total)).unwrap())),
+                update: Box::new(move |total| drop(updated.set_duration(ms(total)).unwrap())),
             }
         })
     }
@@ -1012,7 +1012,7 @@ mod server {
                     format!("{seen:?}")
                 }),
                 update: Box::new(move |time| {
-                    drop(updated.timeout.update(ms(time)).unwrap());
+                    drop(updated.timeout.set_duration(ms(time)).unwrap());
                 }),
             }
         })
@@ -1050,7 +1050,7 @@ mod server {
                     );
                     format!("{seen:?}")
                 }),
-                update: Box::new(move |time| drop(updated.update(ms(time)).unwrap())),
+                update: Box::new(move |time| drop(updated.set_duration(ms(time)).unwrap())),
             }
         })
     }
@@ -1126,7 +1126,7 @@ mod plain {
                     format!("{seen:?}")
                 }),
                 update: Box::new(move |total| {
-                    drop(updated.total_timeout.update(ms(total)).unwrap());
+                    drop(updated.total_timeout.set_duration(ms(total)).unwrap());
                 }),
             }
         })
@@ -1194,7 +1194,7 @@ mod plain {
                     );
                     format!("{seen:?}")
                 }),
-                update: Box::new(move |total| drop(updated.update(ms(total)).unwrap())),
+                update: Box::new(move |total| drop(updated.set_duration(ms(total)).unwrap())),
             }
         })
     }

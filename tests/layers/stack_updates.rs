@@ -169,7 +169,7 @@ fn an_update_that_is_contradicted_changes_nothing() {
         .rate_limit
         .as_ref()
         .unwrap()
-        .update(Rate::per_second(10), 10);
+        .set_rate(Rate::per_second(10), 10);
     assert!(rate.unwrap().is_empty());
     assert_eq!(handle.snapshot().attempt_timeout.duration, 3 * SECOND);
 }

@@ -60,7 +60,7 @@ async fn a_changed_duration_applies_to_later_calls() {
     let (layer, handle) = layer();
     let mut service = layer.layer(Probe::new());
     let mut before = pin!(service.call(Ask::Hang));
-    handle.update(3 * SECOND).unwrap();
+    handle.set_duration(3 * SECOND).unwrap();
     let mut after = pin!(service.call(Ask::Hang));
     assert!(poll(before.as_mut()).is_pending() && poll(after.as_mut()).is_pending());
     advance(2 * SECOND).await;

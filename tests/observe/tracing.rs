@@ -399,11 +399,11 @@ async fn each_change_of_settings_is_one_event() {
     let rate = Rate::per_second(10);
     let layer = RateLimitLayer::builder(rate).name("limit").build().unwrap();
     let handle = layer.handle();
-    assert_tells(&told, "limit", |burst| handle.update(rate, burst));
+    assert_tells(&told, "limit", |burst| handle.set_rate(rate, burst));
     let layer = TimeoutLayer::builder(Duration::from_secs(1)).name("timeout");
     let handle = layer.build().unwrap().handle();
     assert_tells(&told, "timeout", |seconds| {
-        handle.update(Duration::from_secs(seconds.into()))
+        handle.set_duration(Duration::from_secs(seconds.into()))
     });
     let retry = RetryLayer::builder().protocol(Plain::new().idempotent());
     let handle = retry.name("retry").build().unwrap().handle();
@@ -464,7 +464,7 @@ async fn a_change_of_many_keys_is_one_event() {
         circuits.update(config)
     });
     assert_tells(&told, "bulkheads", |limit| places.set_limit(limit as usize));
-    assert_tells(&told, "limits", |burst| buckets.update(rate, burst));
+    assert_tells(&told, "limits", |burst| buckets.set_rate(rate, burst));
 }
 
 #[tokio::test(start_paused = true)]

@@ -399,7 +399,7 @@ async fn rate_limit_rejects_bursts() {
     bursts().await;
     assert_eq!((decisions("admitted"), decisions("rejected")), (4.0, 16.0));
 
-    layer.handle().update(rate, 5).unwrap();
+    layer.handle().set_rate(rate, 5).unwrap();
     bursts().await;
     assert_eq!((decisions("admitted"), decisions("rejected")), (24.0, 16.0));
 }
@@ -428,7 +428,10 @@ async fn attempt_timeout_cuts_good_calls() {
     assert_eq!(cut(), 30.0);
 
     // Above the slowest good answer.
-    attempt.handle().update(Duration::from_millis(200)).unwrap();
+    attempt
+        .handle()
+        .set_duration(Duration::from_millis(200))
+        .unwrap();
     assert_eq!(in_turn(&service, [good(120); 10]).await, 10);
     assert_eq!(cut(), 30.0);
 }
@@ -465,7 +468,10 @@ async fn total_timeout_leaves_no_time_to_retry() {
     assert_eq!(cut(), 10.0);
 
     // Two attempts' timeouts, and the backoff between them.
-    total.handle().update(Duration::from_millis(600)).unwrap();
+    total
+        .handle()
+        .set_duration(Duration::from_millis(600))
+        .unwrap();
     assert_eq!(succeeded(11..21).await, 10);
     assert_eq!(cut(), 10.0);
 }

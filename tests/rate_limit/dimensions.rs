@@ -361,8 +361,6 @@ fn settings_that_cannot_work_are_refused() {
     );
     let none: [Dimension; 0] = [];
     assert!(RateLimitLayer::dimensions(none).build().is_err());
-    let total = RateLimitLayer::dimensions([one, two]).within([one, two]);
-    assert_eq!(total.build().unwrap_err().field, "within");
     let waiting = RateLimitLayer::dimensions([one, two]).max_waiting(3);
     assert_eq!(waiting.build().unwrap_err().field, "max_waiting");
 }

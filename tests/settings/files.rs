@@ -688,7 +688,7 @@ fn a_manual_change_stays_if_the_file_keeps_its_value() {
         .handle()
         .rate_limit
         .unwrap()
-        .update(Rate::per_second(7), 7)
+        .set_rate(Rate::per_second(7), 7)
         .unwrap();
     let mut reload = Reload::new(stack.handle(), before);
     reload

@@ -11,7 +11,7 @@ use crate::{
     ConfigError, Name,
     algorithm::Overflow,
     ambient::clock::nanos,
-    keyed::{HasKey, KeyFn, KeySettings, Missing, NotKeyed},
+    keyed::{HasKey, KeyFn, KeyIsSet, KeySettings, Missing, NotKeyed, sealed},
     protocol::Plain,
     rate_limit::{
         Advertise, Outage, RateLimitLayer, fleet_values::FleetValues, key_hash::FleetSecret,
@@ -20,7 +20,8 @@ use crate::{
     store::Store,
 };
 
-/// Settings of a limit of several quotas, in any order. Made by [`RateLimitLayer::dimensions`].
+/// Settings of a limit of several quotas, in any order. Those of keys follow the key. Made by
+/// [`RateLimitLayer::dimensions`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct DimensionsBuilder<const N: usize, K = NotKeyed, P = Plain, C = UnitCosts, U = Unsettled>
 {
@@ -47,6 +48,8 @@ pub struct PerKeyDimensions<F: HasKey, const N: usize> {
     /// `None` if all keys have the same.
     pub(super) quotas: Option<MakeQuotas<F::Key, N>>,
 }
+
+impl<F: HasKey, const N: usize> sealed::KeyIsSet for PerKeyDimensions<F, N> {}
 
 impl RateLimitLayer {
     /// Limits calls by several named quotas, for example requests, tokens and dollars. A call is
@@ -221,14 +224,6 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         }
     }
 
-    /// Adds quotas for all keys together, in the same order. A call is charged to its key's quotas
-    /// and to these, or to none. Default: none. For a rejection,
-    /// [`Left::is_total`](crate::Left::is_total) separates the two, and both are advertised.
-    pub fn within(mut self, total: [Dimension; N]) -> Self {
-        self.values.total = Some(total);
-        self
-    }
-
     /// Shares the quotas among all processes that give the same name, through a
     /// [store](crate::store). With keys, shares those of each key, and with
     /// [`within`](Self::within) also those of all keys. Each quota keeps the bound of a
@@ -299,8 +294,10 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         self.values.settings.name = Some(name.into().as_str());
         self
     }
+}
 
-    /// Sets how many keys are tracked, if a key is set. Default 1024.
+impl<const N: usize, K: KeyIsSet, P, C, U> DimensionsBuilder<N, K, P, C, U> {
+    /// Sets how many keys are tracked. Default 1024.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.values.keys.max_keys = Some(keys);
         self
@@ -315,6 +312,14 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
     /// Sets the fate of requests without a key. Default [`Missing::Share`].
     pub fn missing(mut self, missing: Missing) -> Self {
         self.values.keys.missing = Some(missing);
+        self
+    }
+
+    /// Adds quotas for all keys together, in the same order. A call is charged to its key's quotas
+    /// and to these, or to none. Default: none. For a rejection,
+    /// [`Left::is_total`](crate::Left::is_total) separates the two, and both are advertised.
+    pub fn within(mut self, total: [Dimension; N]) -> Self {
+        self.values.total = Some(total);
         self
     }
 }

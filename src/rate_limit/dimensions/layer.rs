@@ -46,7 +46,6 @@ where
     /// - A zero rate or period.
     /// - A burst of 0, or one that refills in over a year.
     /// - `max_waiting` without `max_wait`.
-    /// - A setting that needs a key.
     pub fn build(self) -> Result<DimensionsLayer<N, P, C, U>, ConfigError> {
         let Self {
             values,
@@ -56,14 +55,6 @@ where
             ..
         } = self;
         let name = values.settings.name;
-        let unkeyed = values.keys.unset().and_then(|()| match values.total {
-            None => Ok(()),
-            Some(_) => {
-                let fix = "set a key too, with `keyed_by` or `per_key`, or leave it";
-                Err(ConfigError::new("within", "dimensions", fix))
-            }
-        });
-        unkeyed.map_err(|error| error.of("rate_limit", name))?;
         let (parts, tally) = values.parts()?;
         let state = parts.state(values.dimensions, "", None, tally.all());
         let state = state.map_err(|error| error.of("rate_limit", name))?;

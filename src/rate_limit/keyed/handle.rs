@@ -7,8 +7,8 @@ use crate::{
     algorithm::Rate,
     observe::{Instance, Observed, State, Totals},
     rate_limit::{
-        FleetHandle, HeavyHitter, RateLimitHandle, Snapshot, bucket, key_hash::KeyHash,
-        keyed::Table,
+        FleetHandle, HeavyHitter, RateLimitConfig, RateLimitHandle, Snapshot, bucket,
+        key_hash::KeyHash, keyed::Table,
     },
 };
 
@@ -140,14 +140,32 @@ impl<K> KeyedRateLimitHandle<K> {
         self.table.rate()
     }
 
+    /// Returns the settings of each key's limit, to change and pass to [`update`](Self::update).
+    #[must_use]
+    pub fn config(&self) -> RateLimitConfig {
+        self.table.config()
+    }
+
     /// Changes rate and burst for all keys in one step, and notifies the waiters. Units already
     /// used stay used, as the *time* that it takes to pay them off: see
     /// [`RateLimitHandle::update`](crate::rate_limit::RateLimitHandle::update).
     ///
     /// # Errors
-    /// The errors of `build`.
-    pub fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
-        self.table.update(rate, burst)
+    /// The errors of `build`. A table changes only its rate and burst: another setting differs.
+    pub fn update(&self, config: RateLimitConfig) -> Result<Changed, ConfigError> {
+        self.table.update(config)
+    }
+
+    /// Changes rate and burst for all keys in one step: see [`update`](Self::update).
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn set_rate(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
+        self.update(RateLimitConfig {
+            rate,
+            burst,
+            ..self.config()
+        })
     }
 
     /// Forgets a key's used units, debts and penalty. The total keeps what it has counted. Changes

@@ -94,7 +94,7 @@ async fn an_ipv6_subnet_is_one_peer() {
 async fn a_change_of_rate_is_one_step_for_all_keys() {
     let layer = by_tenant(Missing::Reject);
     let service = layer.layer(echo());
-    layer.handle().update(Rate::per_second(10), 1).unwrap();
+    layer.handle().set_rate(Rate::per_second(10), 1).unwrap();
     for tenant in ["a", "b"] {
         assert!(
             service
@@ -114,7 +114,7 @@ async fn a_change_of_rate_is_one_step_for_all_keys() {
     assert_eq!(
         layer
             .handle()
-            .update(Rate::per_second(10), 0)
+            .set_rate(Rate::per_second(10), 0)
             .unwrap_err()
             .field,
         "burst"

@@ -2,16 +2,22 @@
 
 use crate::{
     Changed, ConfigError,
-    algorithm::Rate,
     observe::trace,
-    rate_limit::{changed::changed, keyed::Table, waited::Waited},
+    rate_limit::{RateLimitConfig, changed::changed, keyed::Table, waited::Waited},
 };
 
 impl Table {
-    pub(super) fn update(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
-        let before = self.rate();
+    /// Returns the settings of each key's limit.
+    pub(super) fn config(&self) -> RateLimitConfig {
+        RateLimitConfig::new(self.rate(), self.settings.manners())
+    }
+
+    pub(super) fn update(&self, config: RateLimitConfig) -> Result<Changed, ConfigError> {
+        let (before, RateLimitConfig { rate, burst, .. }) = (self.rate(), config);
+        let of = |error: ConfigError| error.of("rate_limit", self.settings.name);
+        config.only_rate(&self.config()).map_err(of)?;
         let updated = self.buckets.update(rate, burst);
-        updated.map_err(|error| error.of("rate_limit", self.settings.name))?;
+        updated.map_err(of)?;
         let changed = changed(before, (rate, burst));
         trace::updated((self.tally.layer, self.tally.name), &changed);
         for (hash, queue) in self.queues.all() {

@@ -10,7 +10,7 @@ use crate::{
     circuit_breaker::CircuitBreakerBuilder,
     drain::Drain,
     gate::{Chain, Gate, GateLayer},
-    keyed::{HasKey, Host},
+    keyed::{HasKey, Host, KeySettings},
     stack::{
         ClientStack,
         check::{Times, fits_all_hosts},
@@ -108,18 +108,21 @@ where
             is_balanced,
             ..
         } = settings;
+        let max_hosts = hosts.keys.max_keys;
         let calls = calls.or_half_of(rate.rate.zip(times.attempt), rate.burst());
         let host = W::default();
         let has_backpressure = breaker.builder.backpressure_or(is_balanced) && breaker.enabled;
         let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
             .enabled(breaker.enabled)
-            .labelled(hosts.labels)
+            .key_settings(KeySettings {
+                all_share: one_peer,
+                ..hosts.keys
+            })
             .with_key(hosts.by(host.clone()))
-            .all_share(one_peer)
             .gate()?;
         let throttle = throttle.map(|throttle| {
             let throttle = named(throttle, name, ThrottleBuilder::name);
-            let throttle = throttle.labelled(hosts.labels);
+            let throttle = throttle.key_settings(hosts.keys);
             throttle.with_key(hosts.by(host.clone())).gate()
         });
         let throttle = throttle.transpose()?;
@@ -137,6 +140,7 @@ where
             retry,
             host: InTimed(host),
             one_peer,
+            max_hosts,
             circuits: breaker.handle(),
             name,
         })?;

@@ -94,7 +94,7 @@ where
         host: W,
         name: Option<&'static str>,
     ) -> Result<Self::Gate, ConfigError> {
-        let builder = own.given(self, name)?.labelled(own.hosts.labels);
+        let builder = own.given(self, name)?.key_settings(own.hosts.keys);
         builder
             .with_key(LimitByKey::from(own.hosts.by(host)))
             .gate()

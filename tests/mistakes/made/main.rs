@@ -69,5 +69,7 @@ mod retry_without_protocol;
 mod router_without_protocol;
 #[cfg(keep_mistakes = "types")]
 mod service_not_clone;
+#[cfg(keep_mistakes = "types")]
+mod setting_before_its_key;
 #[cfg(keep_mistakes = "lifetimes")]
 mod spawned_async_closure;

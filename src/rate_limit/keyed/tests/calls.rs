@@ -190,7 +190,7 @@ async fn a_higher_burst_admits_the_waiters_of_every_key() {
     let (tasks, log) = spawned(&layer, "aabb");
     yield_now().await;
     advance(Duration::from_secs(1)).await;
-    layer.handle().update(Rate::per_minute(1), 2).unwrap();
+    layer.handle().set_rate(Rate::per_minute(1), 2).unwrap();
     for task in tasks {
         task.await.unwrap().unwrap();
     }

@@ -180,7 +180,7 @@ async fn only_a_fresh_limit_that_nothing_holds_is_evicted() {
         .handle()
         .make(&"c")
         .unwrap()
-        .update(Rate::per_second(1), 1)
+        .set_rate(Rate::per_second(1), 1)
         .unwrap();
     assert!(admitted(&layer, Some("c")).await && !admitted(&layer, Some("c")).await);
     assert!(layer.handle().make(&"d").is_none());
@@ -203,7 +203,7 @@ async fn a_handle_lists_all_keys_and_changes_one() {
         .handle()
         .key(&"b")
         .unwrap()
-        .update(Rate::per_second(1), 1)
+        .set_rate(Rate::per_second(1), 1)
         .unwrap();
     assert!(
         admitted(&layer, Some("a")).await
@@ -228,7 +228,7 @@ async fn a_limit_that_was_changed_by_hand_keeps_its_place() {
             .handle()
             .key(&"a")
             .unwrap()
-            .update(Rate::per_second(0), 0)
+            .set_rate(Rate::per_second(0), 0)
             .is_err()
     );
     advance(Duration::from_secs(60)).await;
@@ -239,7 +239,7 @@ async fn a_limit_that_was_changed_by_hand_keeps_its_place() {
         .handle()
         .key(&"a")
         .unwrap()
-        .update(Rate::per_second(1), 1)
+        .set_rate(Rate::per_second(1), 1)
         .unwrap();
     advance(Duration::from_secs(60)).await;
     assert!(!admitted(&layer, Some("b")).await);
