@@ -64,7 +64,6 @@ pub mod prepaid;
 mod rate;
 pub mod retry_budget;
 #[cfg(any(feature = "layers", test))]
-mod siphash;
 mod sliding;
 pub mod sliding_counter;
 pub mod sliding_log;
@@ -119,7 +118,6 @@ pub use rate::Rate;
 #[doc(inline)]
 pub use retry_budget::{Budget, RetryBudget, RetryThrottle, WindowedBudget};
 #[cfg(feature = "layers")]
-pub(crate) use siphash::SipHasher128;
 #[doc(inline)]
 pub use sliding_counter::SlidingCounter;
 #[doc(inline)]

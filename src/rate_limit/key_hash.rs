@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, Hash},
 };
 
-use crate::{algorithm::SipHasher128, ambient::chance::Hashing};
+use crate::{ambient::chance::Hashing, rate_limit::fleet_hasher::FleetHasher};
 
 /// The hash of a key: 64 bits within a process, and 128 for a store.
 ///
@@ -19,7 +19,7 @@ pub struct KeyHash([u64; 2]);
 pub(super) enum KeyHashing {
     /// The process's own, under a secret that was drawn at random.
     Own(Hashing),
-    /// The same in all processes of a fleet: [`SipHasher128`].
+    /// The same in all processes of a fleet: [`FleetHasher`].
     Fleet(FleetSecret),
 }
 
@@ -55,8 +55,8 @@ impl FleetSecret {
         KeyHash::new(hasher.words())
     }
 
-    pub(super) fn hasher(self) -> SipHasher128 {
-        SipHasher128::new(&self.0)
+    pub(super) fn hasher(self) -> FleetHasher {
+        FleetHasher::new(&self.0)
     }
 }
 

@@ -75,6 +75,7 @@ mod changed;
 mod config;
 mod dimensions;
 mod fleet;
+mod fleet_hasher;
 mod fleet_values;
 mod follow;
 mod handle;

@@ -15,60 +15,28 @@
 
 use std::hash::Hasher;
 
+use siphasher::sip128::{Hash128, Hasher128, SipHasher24};
+
 /// A running hash of what was written so far.
 #[derive(Debug, Clone)]
-pub(crate) struct SipHasher128 {
-    state: [u64; 4],
-    /// The bytes that do not fill a word yet, the first one lowest.
-    tail: u64,
-    /// All bytes so far. The lowest three bits tell how many are in the tail.
-    length: u64,
-}
+pub(super) struct FleetHasher(SipHasher24);
 
-impl SipHasher128 {
-    pub(crate) fn new(secret: &[u8; 16]) -> Self {
-        let secret = u128::from_le_bytes(*secret);
-        let (first, second) = (low(secret), low(secret >> 64));
-        Self {
-            state: [
-                first ^ 0x736f_6d65_7073_6575,
-                second ^ 0x646f_7261_6e64_6f6d ^ 0xee,
-                first ^ 0x6c79_6765_6e65_7261,
-                second ^ 0x7465_6462_7974_6573,
-            ],
-            tail: 0,
-            length: 0,
-        }
+impl FleetHasher {
+    pub(super) fn new(secret: &[u8; 16]) -> Self {
+        Self(SipHasher24::new_with_key(secret))
     }
 
     /// The hash as two words. In little-endian order, one after the other, they are the 16 bytes
     /// of the published function.
-    pub(crate) fn words(&self) -> [u64; 2] {
-        let mut state = self.state;
-        absorb(&mut state, self.tail | self.length << 56);
-        state[2] ^= 0xee;
-        [0xdd, 0].map(|next| {
-            (0..4).for_each(|_| round(&mut state));
-            let word = state.iter().fold(0, |word, part| word ^ part);
-            state[1] ^= next;
-            word
-        })
-    }
-
-    fn byte(&mut self, byte: u8) {
-        let place = self.length & 7;
-        self.tail |= u64::from(byte) << (8 * place);
-        self.length = self.length.wrapping_add(1);
-        if place == 7 {
-            absorb(&mut self.state, self.tail);
-            self.tail = 0;
-        }
+    pub(super) fn words(&self) -> [u64; 2] {
+        let Hash128 { h1, h2 } = self.0.finish128();
+        [h1, h2]
     }
 }
 
-impl Hasher for SipHasher128 {
+impl Hasher for FleetHasher {
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.byte(*byte));
+        self.0.write(bytes);
     }
 
     fn write_u16(&mut self, number: u16) {
@@ -117,31 +85,7 @@ impl Hasher for SipHasher128 {
     }
 }
 
-fn absorb(state: &mut [u64; 4], word: u64) {
-    state[3] ^= word;
-    (0..2).for_each(|_| round(state));
-    state[0] ^= word;
-}
-
-fn round([v0, v1, v2, v3]: &mut [u64; 4]) {
-    *v0 = v0.wrapping_add(*v1);
-    *v1 = v1.rotate_left(13) ^ *v0;
-    *v0 = v0.rotate_left(32);
-    *v2 = v2.wrapping_add(*v3);
-    *v3 = v3.rotate_left(16) ^ *v2;
-    *v0 = v0.wrapping_add(*v3);
-    *v3 = v3.rotate_left(21) ^ *v0;
-    *v2 = v2.wrapping_add(*v1);
-    *v1 = v1.rotate_left(17) ^ *v2;
-    *v2 = v2.rotate_left(32);
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "takes the number apart")]
-fn low(number: u128) -> u64 {
-    number as u64
-}
-
-#[cfg(all(test, not(keep_loom)))]
+#[cfg(test)]
 mod tests {
     use std::hash::Hash;
 
@@ -169,7 +113,7 @@ mod tests {
         std::array::from_fn(|place| u8::try_from(place).unwrap())
     }
 
-    fn hex(hasher: &SipHasher128) -> String {
+    fn hex(hasher: &FleetHasher) -> String {
         let bytes = hasher.words().map(u64::to_le_bytes);
         bytes
             .as_flattened()
@@ -179,13 +123,13 @@ mod tests {
     }
 
     fn of(value: &(impl Hash + ?Sized)) -> String {
-        let mut hasher = SipHasher128::new(&secret());
+        let mut hasher = FleetHasher::new(&secret());
         value.hash(&mut hasher);
         hex(&hasher)
     }
 
     fn of_bytes(bytes: &[u8]) -> String {
-        let mut hasher = SipHasher128::new(&secret());
+        let mut hasher = FleetHasher::new(&secret());
         hasher.write(bytes);
         hex(&hasher)
     }
@@ -248,7 +192,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..64),
             cuts in proptest::collection::vec(0_usize..64, 0..4),
         ) {
-            let mut hasher = SipHasher128::new(&secret());
+            let mut hasher = FleetHasher::new(&secret());
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
             cuts.push(bytes.len());
             cuts.sort_unstable();
