@@ -1,7 +1,7 @@
 //! A million calls that queue, and are cancelled or served, leave no memory behind.
 //!
 //! It is the only test in its file: the resident size is the process's, and others would move it.
-#![cfg(all(feature = "layers", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 
 use std::{
     pin::Pin,

@@ -1,5 +1,4 @@
 //! What the global recorder gets, whose handles are kept: of one process, so of one file.
-#![cfg(feature = "metrics")]
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,4 @@
 //! Drills: what they report, and what both stacks promise in them.
-#![cfg(feature = "drill")]
 
 #[cfg(feature = "serde")]
 mod advice;

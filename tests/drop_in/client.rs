@@ -428,14 +428,12 @@ async fn every_layer_protects_a_hyper_client() {
     stands_between(hyper_client(), Nothing).await;
 }
 
-#[cfg(feature = "reqwest-012")]
 #[tokio::test]
 async fn every_layer_protects_a_client_of_reqwest_012() {
     let client = reqwest_012::Client::builder().no_proxy().build().unwrap();
     stands_between(tower_keep::reqwest::Reqwest::new(client), Nothing).await;
 }
 
-#[cfg(feature = "reqwest-013")]
 #[tokio::test]
 async fn every_layer_protects_a_client_of_reqwest_013() {
     let client = reqwest_013::Client::builder().no_proxy().build().unwrap();

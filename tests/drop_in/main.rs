@@ -2,7 +2,6 @@
 //! looks at how its rejection arrives: on an axum `Router`, a hyper-util client, reqwest's client
 //! of either version, a tonic server and a tonic channel; above and beneath what tower and
 //! tower-http have; with responses that stream, and connections that are upgraded.
-#![cfg(feature = "http")]
 
 mod balance;
 mod client;

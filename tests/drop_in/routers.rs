@@ -355,7 +355,6 @@ fn prefix(place: Place) -> &'static str {
     }
 }
 
-#[cfg(feature = "fault")]
 #[tokio::test]
 async fn faults_are_those_of_one_layer_for_all_routes() {
     use std::time::Duration;

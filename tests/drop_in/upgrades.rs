@@ -256,7 +256,6 @@ async fn a_client_keeps_its_place_until_it_drops_the_guard() {
     let (alone, to_end) = (alone.build().unwrap(), to_end.build().unwrap());
     keeps(at(alone.handle()), alone.layer(hyper_client()), address).await;
     keeps(at(to_end.handle()), to_end.layer(hyper_client()), address).await;
-    #[cfg(feature = "reqwest-013")]
     {
         let client = reqwest_013::Client::builder().no_proxy().build().unwrap();
         let reqwest = alone.layer(tower_keep::reqwest::Reqwest::new(client));

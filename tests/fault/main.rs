@@ -1,5 +1,4 @@
 //! Faults on purpose: when they run, whom they hit, and what a client sees of each over the wire.
-#![cfg(feature = "fault")]
 
 mod bodies;
 mod calls;

@@ -4,7 +4,6 @@
 //! Inputs come from a corpus and a dictionary by a seed. No coverage guides them, so that no other
 //! toolchain is needed. `TOWER_KEEP_FUZZ_SECONDS=60` is the time for each parser, a quarter of a
 //! second by default, and `.ci/run` gives them more. A failure prints its input.
-#![cfg(feature = "full")]
 
 mod mutator;
 

@@ -1,5 +1,4 @@
 //! The gRPC protocols, over tonic.
-#![cfg(feature = "tonic-014")]
 
 mod drop_in;
 mod garbage;

@@ -294,7 +294,6 @@ async fn a_classifier_may_capture() {
     );
 }
 
-#[cfg(feature = "tonic-014")]
 #[tokio::test(start_paused = true)]
 async fn a_grpc_method_has_settings_of_its_own() {
     use tonic::body::Body;

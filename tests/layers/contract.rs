@@ -401,15 +401,12 @@ fn cases_with(enabled: bool) -> Vec<Case> {
         )),
     ));
     cases.extend(hedges_and_fallbacks(enabled));
-    #[cfg(feature = "fault")]
     cases.extend(faults(enabled));
-    #[cfg(feature = "replay")]
     cases.extend(recorders());
     cases
 }
 
 /// Layers whose faults hit every call, and change nothing of what it comes to.
-#[cfg(feature = "fault")]
 fn faults(enabled: bool) -> Vec<Case> {
     use ::http::Response;
     use http_body_util::Full;
@@ -455,7 +452,6 @@ fn faults(enabled: bool) -> Vec<Case> {
 }
 
 /// Recorders have nothing to switch off.
-#[cfg(feature = "replay")]
 fn recorders() -> Vec<Case> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tower_keep::replay::RecorderBuilder;

@@ -230,7 +230,6 @@ async fn a_late_answer_has_a_hint_unless_it_is_off() {
     );
 }
 
-#[cfg(feature = "tonic-014")]
 #[tokio::test(start_paused = true)]
 async fn a_drained_grpc_server_tells_when_to_come_back() {
     use tonic::body::Body;

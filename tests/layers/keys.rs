@@ -178,7 +178,6 @@ async fn each_key_counts_what_its_limit_decides() {
     }
 }
 
-#[cfg(feature = "http")]
 #[tokio::test]
 async fn each_host_of_a_stack_counts_its_own_calls() {
     use http::{Request, Response};

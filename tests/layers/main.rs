@@ -1,6 +1,5 @@
 //! What every layer owes: one contract for all, readiness, order, deadlines and settings; and the
 //! layers that admit nothing themselves.
-#![cfg(feature = "http")]
 
 mod bad_input;
 mod call_settings;
@@ -8,12 +7,10 @@ mod callers_deadline;
 mod composition;
 mod contract;
 mod deadline;
-#[cfg(feature = "tonic-014")]
 mod deadline_told;
 #[cfg(feature = "testing")]
 mod determinism;
 mod draining;
-#[cfg(feature = "tonic-014")]
 mod error_readings;
 mod fallback;
 mod fallback_backup;
@@ -31,7 +28,6 @@ mod stack_by_hand;
 mod stack_changes;
 mod stack_compositions;
 mod stack_parts;
-#[cfg(feature = "http")]
 mod stack_updates;
 mod support;
 mod timeout;

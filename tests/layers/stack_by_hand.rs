@@ -766,7 +766,6 @@ mod over_http {
 }
 
 /// Over gRPC: the layers alone, since limits are the same as over HTTP.
-#[cfg(feature = "tonic-014")]
 mod over_grpc {
     use tonic::{Code, body::Body};
     use tower_keep::protocol::grpc::Client;
@@ -1409,7 +1408,6 @@ proptest! {
     }
 }
 
-#[cfg(feature = "tonic-014")]
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 

@@ -6,7 +6,6 @@
 //! compiler's own that hardly change from version to version. The files are a test executable of
 //! their own. It is empty unless a flag of the compiler is set, so that they are compiled here
 //! alone, with all that is built for the tests anyway.
-#![cfg(all(feature = "tonic-014", feature = "reqwest-013", feature = "drill"))]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

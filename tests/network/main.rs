@@ -4,7 +4,6 @@
 //! Where a drill models what lies beneath a stack, the network here has connections, pools and
 //! frames. It is slower and finds other faults. `.ci/run` runs it:
 //! `cargo test --all-features --test network -- --ignored`.
-#![cfg(feature = "tonic-014")]
 
 use std::{
     future::Future,

@@ -1,5 +1,4 @@
 //! What layers tell: metrics, events, snapshots, and the recipes for tuning.
-#![cfg(feature = "http")]
 
 #[cfg(feature = "metrics")]
 mod keys;

@@ -1,5 +1,4 @@
 //! The live page: what it shows, whom it answers, and that it changes nothing.
-#![cfg(feature = "page")]
 
 mod browser;
 mod events;

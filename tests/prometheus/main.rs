@@ -12,7 +12,6 @@
 //! Of the rules a copy is used in which each minute has become a second. With `DASHBOARD_DATA` set
 //! to a file, what the dashboard's queries answered is written there, for
 //! `scripts/draw-dashboard`.
-#![cfg(all(feature = "metrics", feature = "http"))]
 
 use std::{
     collections::BTreeSet,

@@ -9,7 +9,6 @@
 //! apt-get install nginx wrk nghttp2-client python3-grpcio
 //! cargo test --all-features --test real_peers -- --ignored --test-threads=1
 //! ```
-#![cfg(feature = "http2")]
 #![expect(
     clippy::disallowed_methods,
     reason = "other programs know no paused clock: real time is what is tested"

@@ -1,5 +1,4 @@
 //! Replays: logs that are read, calls that are recorded, and what is said of them.
-#![cfg(feature = "replay")]
 
 #[cfg(feature = "drill")]
 mod drilled;

@@ -1,5 +1,4 @@
 //! Settings from files.
-#![cfg(all(feature = "serde", feature = "http"))]
 
 #[cfg(feature = "watch")]
 mod changes;
