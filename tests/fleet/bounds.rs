@@ -150,8 +150,9 @@ async fn steady_demand_gets_the_limit() {
     }
     let times = admitted.lock().unwrap();
     let steady = times.iter().filter(|time| **time > ms(4000)).count();
+    // Units that were leased before the ten seconds may be spent in them: those of a horizon.
     assert!(
-        (9_700..=10_010).contains(&steady),
+        (9_700..=10_100).contains(&steady),
         "{steady} of 10 s at 1000/s"
     );
 }
