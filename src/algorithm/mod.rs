@@ -63,7 +63,6 @@ mod limit;
 pub mod prepaid;
 mod rate;
 pub mod retry_budget;
-#[cfg(any(feature = "layers", test))]
 mod sliding;
 pub mod sliding_counter;
 pub mod sliding_log;
@@ -117,7 +116,6 @@ pub use prepaid::Prepaid;
 pub use rate::Rate;
 #[doc(inline)]
 pub use retry_budget::{Budget, RetryBudget, RetryThrottle, WindowedBudget};
-#[cfg(feature = "layers")]
 #[doc(inline)]
 pub use sliding_counter::SlidingCounter;
 #[doc(inline)]

@@ -96,7 +96,7 @@ impl Changed {
         self
     }
 
-    #[cfg(any(feature = "http", all(feature = "layers", feature = "serde")))]
+    #[cfg(feature = "layers")]
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
