@@ -47,6 +47,7 @@ impl<F: HasKey<Key: Hash>> ByKey<F> {
 
 impl KeySettings {
     /// Fills what is not set with `defaults`.
+    #[cfg(any(feature = "http", feature = "serde"))]
     pub(crate) fn or(&mut self, defaults: Self) {
         self.max_keys = self.max_keys.or(defaults.max_keys);
         self.overflow = self.overflow.or(defaults.overflow);

@@ -23,16 +23,3 @@ pub(super) fn changed(before: (Rate, u32), after: (Rate, u32)) -> Changed {
         .note("rate_limit", "rate", (before.0, after.0))
         .note("rate_limit", "burst", (before.1, after.1))
 }
-
-/// Reports the changes of an update to a limit that is off before or after it.
-#[cfg(any(feature = "http", feature = "serde"))]
-pub(super) fn switched(before: Option<(Rate, u32)>, after: Option<(Rate, u32)>) -> Changed {
-    let parts = |quota: Option<(Rate, u32)>| {
-        let (rate, burst) = (quota.map(|quota| quota.0), quota.map(|quota| quota.1));
-        (OrOff(rate), OrOff(burst))
-    };
-    let (before, after) = (parts(before), parts(after));
-    Changed::default()
-        .note("rate_limit", "rate", (before.0, after.0))
-        .note("rate_limit", "burst", (before.1, after.1))
-}

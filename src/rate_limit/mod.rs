@@ -71,6 +71,8 @@ mod any_limit;
 mod bucket;
 mod builder;
 mod builder_by_key;
+#[cfg(any(feature = "http", feature = "serde"))]
+mod change;
 mod changed;
 mod config;
 mod dimensions;

@@ -4,14 +4,8 @@ use std::sync::atomic::Ordering;
 
 use crate::{
     Changed, ConfigError,
-    algorithm::Rate,
     observe::trace,
-    rate_limit::{
-        RateLimitConfig,
-        changed::{changed, switched},
-        config::Manners,
-        state::State,
-    },
+    rate_limit::{RateLimitConfig, changed::changed, state::State},
 };
 
 impl State {
@@ -34,34 +28,6 @@ impl State {
         }
         let changed = changed((before.rate, before.burst), quota).and(self.switch.behave(manners));
         self.changed.store(true, Ordering::Relaxed);
-        trace::updated((self.tally.layer, self.tally.name), &changed);
-        self.bucket().notify();
-        Ok(changed)
-    }
-
-    /// Changes what is given, and switches the limit on or off. The waiters of a limit that is
-    /// switched off are admitted.
-    #[cfg(any(feature = "http", feature = "serde"))]
-    pub(super) fn change(
-        &self,
-        quota: Option<(Rate, u32)>,
-        manners: Option<Manners>,
-        on: bool,
-    ) -> Result<Changed, ConfigError> {
-        let of = |error: ConfigError| error.of("rate_limit", self.settings.name);
-        let limit = self.limit.get();
-        let before = (limit.rate(), limit.burst());
-        let checked = manners.map_or(Ok(()), |manners| manners.check(self.settings.deadlines));
-        checked.map_err(of)?;
-        if let Some((rate, burst)) = quota {
-            limit.update(rate, burst).map_err(of)?;
-        }
-        let behaved = manners.map(|manners| self.switch.behave(manners));
-        let was_on = self.switch.set(on);
-        self.changed.store(true, Ordering::Relaxed);
-        let after = on.then(|| quota.unwrap_or_else(|| (limit.rate(), limit.burst())));
-        let changed = switched(was_on.then_some(before), after);
-        let changed = changed.and(behaved.filter(|_| on).unwrap_or_default());
         trace::updated((self.tally.layer, self.tally.name), &changed);
         self.bucket().notify();
         Ok(changed)
