@@ -18,7 +18,7 @@ fn client(upstream: HttpUpstream) -> Result<ClientService<HttpUpstream, Client>,
 }
 
 /// A server of 1000 calls a second is half as fast for ten seconds.
-fn halved(clients: usize, load: f64) -> Report {
+fn halved(clients: usize, load: f64, seeds: u64) -> Report {
     Drill::http(client)
         .clients(clients)
         .patience(secs(1))
@@ -26,17 +26,23 @@ fn halved(clients: usize, load: f64) -> Report {
         .traffic(Poisson::per_second(1000.0 * load), to_the_shop)
         .upstream("shop", Servers::new(1).service(Exponential::mean(ms(1))))
         .trouble(secs(20)..secs(30), "shop", Trouble::capacity(0.5))
-        .seeds(0..few_seeds())
+        .seeds(0..seeds)
         .run()
+}
+
+/// Returns the seeds for a mean. Where it is close to its bound, four are too few: their mean is off
+/// by a fifth.
+fn seeds_at(load: f64) -> u64 {
+    if load > 0.8 { 100 } else { few_seeds() }
 }
 
 #[test]
 #[ignore = "minutes without optimization: scripts/drill runs it"]
 fn fifty_clients_are_back_within_a_second() {
-    // At 90 % four seeds take 650 ms on average, as `scripts/drill 200` has shown.
-    for (load, mean) in [(0.7, 600), (0.8, 600), (0.9, 700)] {
-        let report = halved(50, load);
-        report.each(Measure::Recovery).mean().at_most(ms(mean));
+    // At 70, 80 and 90 % load: 374, 190 and 599 ms.
+    for load in [0.7, 0.8, 0.9] {
+        let report = halved(50, load, seeds_at(load));
+        report.each(Measure::Recovery).mean().at_most(ms(600));
         report.each(Measure::Recovery).at_most(ms(1500));
         report.each(Measure::AnsweredWhileWell).at_least(0.999);
     }
@@ -45,9 +51,11 @@ fn fifty_clients_are_back_within_a_second() {
 #[test]
 #[ignore = "minutes without optimization: scripts/drill runs it"]
 fn a_thousand_rare_clients_are_back_in_seconds() {
-    // Without a circuit it takes 7, 15 and 38 s.
-    for (load, seconds) in [(0.7, 5), (0.8, 7), (0.9, 8)] {
-        let report = halved(1000, load);
+    // At 70, 80 and 90 % load: 4.3, 5.6 and 7.0 s on average. Without a circuit it takes 7, 15 and
+    // 38 s.
+    for (load, mean, seconds) in [(0.7, 4400, 5), (0.8, 5800, 7), (0.9, 7050, 8)] {
+        let report = halved(1000, load, seeds_at(load));
+        report.each(Measure::Recovery).mean().at_most(ms(mean));
         report.each(Measure::Recovery).at_most(secs(seconds));
     }
 }
@@ -81,7 +89,9 @@ fn a_burst_leaves_nothing_behind() {
         .seeds(0..few_seeds())
         .run();
     report.each(Measure::AnsweredWhileWell).at_least(0.999);
-    report.each(Measure::Recovery).at_most(ms(1500));
+    // The circuits open for up to a second, and their probes may fail while the queue is long.
+    report.each(Measure::Recovery).mean().at_most(secs(1));
+    report.each(Measure::Recovery).at_most(secs(2));
 }
 
 /// So many calls a second by one client, of which a tenth fails for half an hour.
