@@ -30,8 +30,8 @@ fn halved(clients: usize, load: f64, seeds: u64) -> Report {
         .run()
 }
 
-/// Returns the seeds for a mean. Where it is close to its bound, four are too few: their mean is off
-/// by a fifth.
+/// Returns the seeds for a mean. Where it is close to its bound, four are too few: their mean is
+/// off by a fifth.
 fn seeds_at(load: f64) -> u64 {
     if load > 0.8 { 100 } else { few_seeds() }
 }
