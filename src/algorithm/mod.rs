@@ -64,6 +64,8 @@ pub mod prepaid;
 mod rate;
 pub mod retry_budget;
 #[cfg(any(feature = "layers", test))]
+mod shares;
+#[cfg(any(feature = "layers", test))]
 mod siphash;
 mod sliding;
 pub mod sliding_counter;
@@ -118,6 +120,8 @@ pub use prepaid::Prepaid;
 pub use rate::Rate;
 #[doc(inline)]
 pub use retry_budget::{Budget, RetryBudget, RetryThrottle, WindowedBudget};
+#[cfg(feature = "layers")]
+pub(crate) use shares::{ActiveWeights, Claim, Share};
 #[cfg(feature = "layers")]
 pub(crate) use siphash::SipHasher128;
 #[doc(inline)]

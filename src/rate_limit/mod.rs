@@ -98,6 +98,8 @@ pub use aliases::{
 };
 pub use bucket::Snapshot;
 pub use builder::{InTable, RateLimitBuilder};
+#[cfg(feature = "http")]
+pub(crate) use dimensions::Settles;
 pub use dimensions::{
     CostsOf, Dimension, DimensionSnapshot, DimensionsBuilder, DimensionsGate, DimensionsHandle,
     DimensionsLayer, DimensionsSnapshot, KeyedDimensionsHandle, KeyedDimensionsLayer,

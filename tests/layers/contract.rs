@@ -28,7 +28,7 @@ use tower_keep::{
     gate::GateLayer,
     hedge::HedgeLayer,
     protocol::{Plain, http},
-    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
+    rate_limit::{Dimension, Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryHandle, RetryLayer},
     throttle::{ThrottleBuilder, ThrottleLayer},
     timeout::{TimeoutBuilder, TimeoutLayer},
@@ -129,6 +129,8 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     cases.push(limit("keyed rate limit, plain", boxed(over_plain)));
     cases.push(limit("keyed rate limit, client", boxed(over_client)));
     cases.push(limit("keyed rate limit, server", boxed(over_server)));
+
+    cases.extend(dimensions(enabled));
 
     let own = |_: &&'static str| TokenBucket::new(Rate::per_minute(1), BURST);
     let over_plain = plain(
@@ -474,6 +476,40 @@ fn recorders() -> Vec<Case> {
         case("recorder, plain", boxed(over_plain)),
         case("recorder, client", boxed(over_client)),
         case("recorder, server", boxed(over_server)),
+    ]
+}
+
+/// Several quotas, of which the second runs out first.
+fn dimensions(enabled: bool) -> Vec<Case> {
+    let limit = |name, apply| Case::new(name, apply, || 0, Pattern::RateLimit);
+    let builder = || {
+        let quotas = [("tokens", 2 * BURST), ("requests", BURST)];
+        let quotas = quotas
+            .map(|(name, burst)| Dimension::new(name, Rate::per_minute(1)).burst(u64::from(burst)));
+        RateLimitLayer::dimensions(quotas).enabled(enabled)
+    };
+    let over_plain = plain(builder().build().unwrap());
+    let over_client = client(builder().protocol(http::Client::new()).build().unwrap());
+    let over_server = server(builder().protocol(http::Server::new()).build().unwrap());
+    let keyed_plain = plain(builder().keyed_by(|_: &Ask| Some("key")).build().unwrap());
+    let keyed_server = builder().keyed_by(one_key).protocol(http::Server::new());
+    let shares = builder()
+        .keyed_by(|_: &Ask| Some("key"))
+        .within(["tokens", "requests"].map(|name| Dimension::new(name, Rate::per_minute(1000))))
+        .shares(|_| 1);
+    vec![
+        limit("dimensions, plain", boxed(over_plain)),
+        limit("dimensions, client", boxed(over_client)),
+        limit("dimensions, server", boxed(over_server)),
+        limit("keyed dimensions, plain", boxed(keyed_plain)),
+        limit(
+            "keyed dimensions, server",
+            boxed(server(keyed_server.build().unwrap())),
+        ),
+        limit(
+            "dimensions with shares, plain",
+            boxed(plain(shares.build().unwrap())),
+        ),
     ]
 }
 

@@ -65,7 +65,7 @@ where
         });
         unkeyed.map_err(|error| error.of("rate_limit", name))?;
         let (parts, tally) = values.parts()?;
-        let state = parts.state(values.dimensions, "", None, tally.all());
+        let state = parts.state(values.dimensions, ("", 1), None, tally.all());
         let state = state.map_err(|error| error.of("rate_limit", name))?;
         register(&state);
         watch(&parts.tallies, Some(&state));
@@ -84,7 +84,8 @@ where
     /// found no room.
     ///
     /// # Errors
-    /// As without keys, except that key settings are allowed. A `max_keys` of 0 is an error.
+    /// As without keys, except that key settings are allowed. A `max_keys` of 0 is an error, and so
+    /// are shares without a total, or of a fleet's.
     pub fn build(self) -> Result<KeyedDimensionsLayer<N, F, P, C, U>, ConfigError> {
         let Self {
             values,
@@ -96,9 +97,15 @@ where
         let settings = values.settings;
         let max_keys = values.keys.max_keys(1024);
         let max_keys = max_keys.map_err(|error| error.of("rate_limit", settings.name))?;
-        let (parts, tally) = values.parts()?;
+        let (mut parts, tally) = values.parts()?;
         let fleet = parts.fleet.clone();
-        let state = parts.state(values.dimensions, ":shared", None, tally.keyless());
+        if key.weights.is_some() {
+            let checked = parts.checked_for_shares();
+            checked.map_err(|error| error.of("rate_limit", settings.name))?;
+            parts.active = Some(Arc::default());
+        }
+        let shared = (":shared", 1);
+        let state = parts.state(values.dimensions, shared, None, tally.keyless());
         let state = state.map_err(|error| error.of("rate_limit", settings.name))?;
         let all = Arc::new(AllKeys(tally.clone(), settings, fleet.clone()));
         register(&all);
@@ -111,6 +118,7 @@ where
         let alike: MakeQuotas<F::Key, N> = Arc::new(move |_| Ok(values.dimensions));
         let factory = DimensionsFactory {
             quotas: key.quotas.unwrap_or(alike),
+            weights: key.weights,
             fleet: fleet.map(FleetOfKeys::new),
             parts,
             costs,
@@ -133,6 +141,33 @@ where
             Keyed::new(key.key, parts),
             protocol,
         ))
+    }
+}
+
+impl<const N: usize, C: Clone, U: Settles + Clone> DimensionsBuilder<N, NotKeyed, Plain, C, U> {
+    /// Builds a gate, to combine with others in [one layer](GateLayer::new), which has the
+    /// protocol. A stack takes the builder itself.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<DimensionsGate<N, C, U>, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
+    }
+}
+
+impl<const N: usize, F, C, U> DimensionsBuilder<N, PerKeyDimensions<F, N>, Plain, C, U>
+where
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
+    C: Clone + Send + Sync + 'static,
+    U: Settles + Clone + Send + Sync + 'static,
+{
+    /// Builds a gate, to combine with others in [one layer](GateLayer::new), which has the
+    /// protocol. A stack takes the builder itself.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<Keyed<F, DimensionsGate<N, C, U>>, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
     }
 }
 
@@ -168,6 +203,7 @@ impl<const N: usize> Values<N> {
         });
         let parts = Parts {
             total,
+            active: None,
             fleet,
             settings,
             clock,
@@ -183,6 +219,19 @@ impl<const N: usize> Values<N> {
             Some(outage) if !is_shared && outage != Outage::Closed => {
                 let fix = "name a store with `fleet`, or leave it";
                 Err(ConfigError::new("while_down", outage, fix))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<const N: usize> Parts<N> {
+    fn checked_for_shares(&self) -> Result<(), ConfigError> {
+        let refused = |fix| Err(ConfigError::new("shares", "set", fix));
+        match (&self.total, &self.fleet) {
+            (None, _) => refused("say what is shared, with `within`, or leave it"),
+            (_, Some(_)) => {
+                refused("leave it: a store grants units to the process that asks first")
             }
             _ => Ok(()),
         }
