@@ -5,15 +5,19 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use ::http::Request;
+use ::http::{Request, Response};
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{Empty, Full};
 use tokio::time::advance;
-use tower::{Service, ServiceExt, service_fn};
+use tower::{Service, ServiceExt, service_fn, util::MapResponseLayer};
 
 use crate::support::{Answer, Ask, Probe, ProbeError, Wrapped, ask, client, plain, server};
 use tower_keep::{
@@ -27,7 +31,13 @@ use tower_keep::{
     fallback::{FallbackLayer, SpilloverLayer},
     gate::GateLayer,
     hedge::HedgeLayer,
-    protocol::{Plain, http},
+    protocol::{
+        Plain,
+        http::{
+            self,
+            usage::{MeterLayer, Report, openai},
+        },
+    },
     rate_limit::{Dimension, Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryHandle, RetryLayer},
     throttle::{ThrottleBuilder, ThrottleLayer},
@@ -403,6 +413,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
         )),
     ));
     cases.extend(hedges_and_fallbacks(enabled));
+    cases.push(meters());
     #[cfg(feature = "fault")]
     cases.extend(faults(enabled));
     #[cfg(feature = "replay")]
@@ -459,7 +470,6 @@ fn faults(enabled: bool) -> Vec<Case> {
 /// Recorders have nothing to switch off.
 #[cfg(feature = "replay")]
 fn recorders() -> Vec<Case> {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use tower_keep::replay::RecorderBuilder;
 
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -511,6 +521,26 @@ fn dimensions(enabled: bool) -> Vec<Case> {
             boxed(plain(shares.build().unwrap())),
         ),
     ]
+}
+
+/// A meter has nothing to switch off. It holds the calls that it has not settled.
+fn meters() -> Case {
+    let unsettled = Arc::new(AtomicUsize::new(0));
+    let (begun, held) = (unsettled.clone(), unsettled);
+    let meter = MeterLayer::new(openai(), move |_: &Request<Empty<Bytes>>| {
+        begun.fetch_add(1, Ordering::Relaxed);
+        let ended = begun.clone();
+        move |_: Report| {
+            ended.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+    let layer = (MapResponseLayer::new(without_body), meter);
+    let held = move || held.load(Ordering::Relaxed);
+    Case::new("meter, server", server(layer), held, Pattern::Unlimited)
+}
+
+fn without_body<B>(response: Response<B>) -> Response<Full<Bytes>> {
+    response.map(|_| Full::default())
 }
 
 fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {
