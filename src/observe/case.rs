@@ -35,6 +35,13 @@ impl<'a> Case<'a> {
         of_outcome(timeout, "success")
     }
 
+    /// Returns the seconds that attempts have taken in all that a timeout of the same name has cut.
+    pub(super) fn hang(&self) -> f64 {
+        let timeout = self.timeout(false).or(self.timeout(true));
+        let cut = timeout.and_then(|timeout| of_outcome(timeout, "timeout"));
+        cut.map_or(0.0, Histogram::sum)
+    }
+
     /// Returns `part` of `total` calls as a share, which a rule compares with a bound.
     pub(super) fn seen(&self, part: (u64, u64), bound: f64) -> Seen {
         Seen::new(part, bound, self.elapsed)

@@ -70,6 +70,15 @@ impl Case<'_> {
                 ..advice
             });
         }
+        if self.hang() > self.good().map_or(0.0, Histogram::sum) {
+            return Some(Advice {
+                reason: format!(
+                    "it rejected {rejected} calls ({share}) while calls that were cut held most of its \
+                     places: the upstream hangs, and no limit helps"
+                ),
+                ..advice
+            });
+        }
         Some(Advice {
             better: Some(format!("{:.0}", (limit * 1.5).ceil())),
             reason: format!(

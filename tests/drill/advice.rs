@@ -167,6 +167,16 @@ fn a_bulkhead_that_is_too_small() {
 }
 
 #[test]
+fn a_bulkhead_full_of_calls_that_hang() {
+    let advice = Planted {
+        troubles: vec![(5, 30, Trouble::hangs(1.0))],
+        ..planted("max_in_flight = 4\nretry = { attempts = 1 }\ncircuit_breaker = 'off'")
+    }
+    .names("bulkhead", "limit", Some("BulkheadNearlyFull"));
+    assert_eq!(advice.better, None, "{advice}");
+}
+
+#[test]
 fn a_bulkhead_that_lets_the_upstream_queue() {
     let advice = Planted {
         // One worker of some 44 calls a second, and bursts.
