@@ -1,9 +1,10 @@
 //! An axum service with `/metrics` for Prometheus, and the files with which Prometheus and Grafana
 //! read it.
 //!
-//! Beside this file: `app.rs` is the service, `prometheus.yml` scrapes it, and `alerts.yml` has
-//! alert rules. `alerts.test.yml` tests them, and `dashboard.json` is a Grafana dashboard of the
-//! same numbers. `tests/prometheus.rs` runs all of it through an incident.
+//! Beside this file: `app.rs` is the service, and `prometheus.yml` scrapes it. `alerts.yml` has
+//! alert rules for incidents, and `tuning.yml` for thresholds that do not fit, which wake nobody.
+//! `alerts.test.yml` and `tuning.test.yml` test them. `dashboard.json` is a Grafana dashboard of
+//! the same numbers. `tests/prometheus` runs all of it through an incident.
 //!
 //! ```console
 //! cargo run --example observability --features metrics

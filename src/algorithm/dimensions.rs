@@ -12,10 +12,17 @@
 //! hold room for an instant in a quota that it then refunds. A third call may be rejected for that.
 //! **Cost.** Admitted: a check of each quota, and one compare-and-swap for each in which the call
 //! costs something. Rejected: no write, unless it lost a race.
+//!
+//! A call may come with a [`Claim`], its tenant's [share](super::shares) of the quotas. Then a
+//! quota in which the call is beyond the share has to keep its reserve.
 
 use std::time::Duration;
 
-use crate::algorithm::{OverLimit, TIMER_TICK, wide_bucket::WideBucket};
+use crate::algorithm::{
+    OverLimit, TIMER_TICK,
+    shares::{Claim, Spans},
+    wide_bucket::WideBucket,
+};
 
 /// The quotas, in the order of the costs.
 #[derive(Debug)]
@@ -70,13 +77,14 @@ impl Quotas {
         }
     }
 
-    fn take(&self, cost: u64, due: u64, now: u64) -> Result<(), OverLimit> {
-        self.own.take_late(cost, due, now)?;
+    fn take(&self, cost: u64, leaving: bool, due: u64, now: u64) -> Result<(), OverLimit> {
+        let take = |part: &WideBucket| match leaving {
+            true => part.take_leaving(self.cost_of(part, cost), due, now),
+            false => part.take_late(self.cost_of(part, cost), due, now),
+        };
+        take(&self.own)?;
         if let Some(followed) = &self.followed {
-            let of_followed = self.cost_of(followed, cost);
-            followed
-                .take_late(of_followed, due, now)
-                .inspect_err(|_| self.own.give_back(cost, now))?;
+            take(followed).inspect_err(|_| self.own.give_back(cost, now))?;
         }
         Ok(())
     }
@@ -99,6 +107,29 @@ impl Quotas {
         let wait =
             |part: &WideBucket| part.wait(before.saturating_add(self.cost_of(part, cost)), now);
         self.parts().map(wait).max().unwrap_or(0)
+    }
+
+    /// Returns how many nanoseconds until a call fits and the reserve is whole.
+    fn wait_leaving(&self, cost: u64, before: u64, now: u64) -> u64 {
+        let parts = self.parts();
+        let wait = parts.map(|part| {
+            let units = self.cost_of(part, cost).saturating_add(part.reserve());
+            part.wait(before.saturating_add(units), now)
+        });
+        wait.max().unwrap_or(0)
+    }
+
+    /// Returns the size of a call against these quotas, by the slowest part. The bursts of all
+    /// shares add up to half of the least reserve.
+    pub(crate) fn spans(&self, cost: u64, before: u64) -> Spans {
+        let longest = |units| self.parts().map(|part| part.span(units)).max().unwrap_or(0);
+        let reserves = self.parts().map(|part| part.span(part.reserve()));
+        Spans {
+            cost: longest(cost),
+            before: longest(before),
+            // A bucket that counts nothing has none.
+            burst: reserves.filter(|span| *span > 0).min().unwrap_or(0) / 2,
+        }
     }
 
     pub(crate) fn available(&self, now: u64) -> u64 {
@@ -124,19 +155,26 @@ impl<const N: usize> Dimensions<N> {
         &self.0
     }
 
-    /// Takes all costs, or none, for a caller that was to be admitted at `due`.
-    pub(crate) fn take(&self, costs: &[u64; N], due: u64, now: u64) -> Result<(), OverDimension> {
+    /// Takes all costs, or none, for a caller that was to be admitted at `due`. With a claim, from
+    /// the tenant's share too.
+    pub(crate) fn take(
+        &self,
+        costs: &[u64; N],
+        claim: Option<&Claim<'_, N>>,
+        due: u64,
+        now: u64,
+    ) -> Result<(), OverDimension> {
         // This is not the decision, which is each quota's own. But a rejected call takes nothing
         // anywhere this way, unless it races another.
-        self.check(costs, due, now)?;
-        for (dimension, quotas) in self.0.iter().enumerate() {
-            let Err(over) = quotas.take(costs[dimension], due, now) else {
+        self.check(costs, claim, due, now)?;
+        for dimension in 0..N {
+            let Err(over) = self.take_one(dimension, costs[dimension], claim, (due, now)) else {
                 continue;
             };
-            for (quotas, cost) in self.0.iter().zip(costs).take(dimension) {
-                quotas.give_back(*cost, now);
+            for before in 0..dimension {
+                self.give_back_one(before, costs[before], claim, now);
             }
-            return Err(match (over, self.longest(costs, &[0; N], now)) {
+            return Err(match (over, self.longest(costs, &[0; N], claim, now)) {
                 (OverLimit::CostAboveBurst, _) | (_, (_, 0)) => OverDimension { dimension, over },
                 (_, (dimension, wait)) => until(dimension, wait),
             });
@@ -144,11 +182,51 @@ impl<const N: usize> Dimensions<N> {
         Ok(())
     }
 
+    fn take_one(
+        &self,
+        dimension: usize,
+        cost: u64,
+        claim: Option<&Claim<'_, N>>,
+        (due, now): (u64, u64),
+    ) -> Result<(), OverLimit> {
+        let quotas = &self.0[dimension];
+        let Some(claim) = claim.filter(|_| cost > 0) else {
+            return quotas.take(cost, false, due, now);
+        };
+        let spans = quotas.spans(cost, 0);
+        let is_within = claim.take(dimension, spans, late(due, now), now);
+        match quotas.take(cost, !is_within, due, now) {
+            Ok(()) if !is_within => claim.charge(dimension, spans, now),
+            Ok(()) => {}
+            Err(over) => {
+                if is_within {
+                    claim.give_back(dimension, spans.cost);
+                }
+                return Err(over);
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back_one(&self, dimension: usize, cost: u64, claim: Option<&Claim<'_, N>>, now: u64) {
+        let quotas = &self.0[dimension];
+        quotas.give_back(cost, now);
+        if let Some(claim) = claim {
+            claim.give_back(dimension, quotas.spans(cost, 0).cost);
+        }
+    }
+
     /// Looks whether all costs fit for a caller whose turn was at `due`.
-    pub(crate) fn check(&self, costs: &[u64; N], due: u64, now: u64) -> Result<(), OverDimension> {
+    pub(crate) fn check(
+        &self,
+        costs: &[u64; N],
+        claim: Option<&Claim<'_, N>>,
+        due: u64,
+        now: u64,
+    ) -> Result<(), OverDimension> {
         self.fits(costs)?;
-        let (dimension, wait) = self.longest(costs, &[0; N], now);
-        if wait > now.saturating_sub(due).min(TIMER_TICK) {
+        let (dimension, wait) = self.longest(costs, &[0; N], claim, now);
+        if wait > late(due, now) {
             return Err(until(dimension, wait));
         }
         Ok(())
@@ -167,9 +245,16 @@ impl<const N: usize> Dimensions<N> {
     }
 
     /// Returns the dimension that a call has to wait for longest, and for how many nanoseconds.
-    pub(crate) fn longest(&self, costs: &[u64; N], before: &[u64; N], now: u64) -> (usize, u64) {
-        let waits = self.0.iter().zip(costs.iter().zip(before));
-        let waits = waits.map(|(quotas, (cost, before))| quotas.wait(*cost, *before, now));
+    pub(crate) fn longest(
+        &self,
+        costs: &[u64; N],
+        before: &[u64; N],
+        claim: Option<&Claim<'_, N>>,
+        now: u64,
+    ) -> (usize, u64) {
+        let waits = (0..N).map(|dimension| {
+            self.wait(dimension, (costs[dimension], before[dimension]), claim, now)
+        });
         // The first of equals.
         let longest = |longest: (usize, u64), wait: (usize, u64)| {
             if wait.1 > longest.1 { wait } else { longest }
@@ -177,19 +262,53 @@ impl<const N: usize> Dimensions<N> {
         waits.enumerate().fold((0, 0), longest)
     }
 
-    pub(crate) fn give_back(&self, costs: &[u64; N], now: u64) {
-        for (quotas, cost) in self.0.iter().zip(costs) {
-            quotas.give_back(*cost, now);
+    /// Returns how long a call waits for one quota: until it fits, and either is within its share
+    /// or leaves the reserve.
+    fn wait(
+        &self,
+        dimension: usize,
+        (cost, before): (u64, u64),
+        claim: Option<&Claim<'_, N>>,
+        now: u64,
+    ) -> u64 {
+        let quotas = &self.0[dimension];
+        let wait = quotas.wait(cost, before, now);
+        let Some(claim) = claim.filter(|_| cost > 0) else {
+            return wait;
+        };
+        let leaving = quotas.wait_leaving(cost, before, now);
+        if leaving == 0 {
+            return wait;
+        }
+        let within = claim.wait(dimension, quotas.spans(cost, before), now);
+        wait.max(leaving.min(within))
+    }
+
+    pub(crate) fn give_back(&self, costs: &[u64; N], claim: Option<&Claim<'_, N>>, now: u64) {
+        for (dimension, cost) in costs.iter().enumerate() {
+            self.give_back_one(dimension, *cost, claim, now);
         }
     }
 
     /// Corrects each quota from the units taken to the units used.
-    pub(crate) fn settle(&self, taken: &[u64; N], used: &[u64; N], now: u64) {
-        for (quotas, (taken, used)) in self.0.iter().zip(taken.iter().zip(used)) {
+    pub(crate) fn settle(
+        &self,
+        taken: &[u64; N],
+        used: &[u64; N],
+        claim: Option<&Claim<'_, N>>,
+        now: u64,
+    ) {
+        for (dimension, (taken, used)) in taken.iter().zip(used).enumerate() {
             match used.checked_sub(*taken) {
-                None => quotas.give_back(taken - used, now),
+                None => self.give_back_one(dimension, taken - used, claim, now),
                 Some(0) => {}
-                Some(more) => quotas.charge(more, now),
+                Some(more) => {
+                    let quotas = &self.0[dimension];
+                    quotas.charge(more, now);
+                    if let Some(claim) = claim {
+                        claim.charge(dimension, quotas.spans(more, 0), now);
+                    }
+                }
             }
         }
     }
@@ -206,6 +325,11 @@ impl<const N: usize> Dimensions<N> {
     }
 }
 
+/// Returns how late a caller is, as far as that counts.
+fn late(due: u64, now: u64) -> u64 {
+    now.saturating_sub(due).min(TIMER_TICK)
+}
+
 fn until(dimension: usize, wait: u64) -> OverDimension {
     OverDimension {
         dimension,
@@ -216,109 +340,7 @@ fn until(dimension: usize, wait: u64) -> OverDimension {
 }
 
 #[cfg(all(test, not(keep_loom)))]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::algorithm::Rate;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn dimensions<const N: usize>(quotas: [(u64, u64); N]) -> Dimensions<N> {
-        Dimensions::new(quotas.map(|(rate, burst)| {
-            Quotas::new(
-                WideBucket::new(Rate::per_second(rate), burst).unwrap(),
-                false,
-            )
-        }))
-    }
-
-    fn left<const N: usize>(all: &Dimensions<N>, now: u64) -> [u64; N] {
-        std::array::from_fn(|at| all.quotas()[at].available(now))
-    }
-
-    #[test]
-    fn all_are_charged_or_none() {
-        let all = dimensions([(1, 5), (100, 1000), (10, 50)]);
-        assert!(all.take(&[1, 600, 20], 0, 0).is_ok());
-        let over = all.take(&[1, 600, 20], 0, 0).unwrap_err();
-        assert_eq!(over.dimension, 1);
-        let wait = Duration::from_secs(2);
-        assert_eq!(over.over, OverLimit::Until { wait });
-        assert_eq!(left(&all, 0), [4, 400, 30]);
-        assert!(all.take(&[1, 600, 20], 2 * SECOND, 2 * SECOND).is_ok());
-    }
-
-    #[test]
-    fn the_longest_wait_names_its_dimension() {
-        let all = dimensions([(1, 5), (1, 1000), (10, 50)]);
-        assert!(all.take(&[5, 0, 50], 0, 0).is_ok());
-        assert_eq!(all.take(&[1, 0, 50], 0, 0).unwrap_err().dimension, 2);
-        assert_eq!(all.take(&[1, 1001, 1], 0, 0).unwrap_err().dimension, 1);
-    }
-
-    #[test]
-    fn what_costs_nothing_of_a_dimension_passes_its_debt() {
-        let all = dimensions([(1, 5), (1, 10)]);
-        all.settle(&[0, 0], &[0, 1 << 40], 0);
-        assert_eq!(all.take(&[0, 1], 0, 0).unwrap_err().dimension, 1);
-        assert!(all.take(&[1, 0], 0, 0).is_ok());
-    }
-
-    #[test]
-    fn each_is_settled_by_itself() {
-        let all = dimensions([(1, 10), (1, 10)]);
-        all.take(&[5, 5], 0, 0).unwrap();
-        all.settle(&[5, 5], &[2, 9], 0);
-        assert_eq!(left(&all, 0), [8, 1]);
-    }
-
-    proptest! {
-        /// Compares with token counts in whole units, at a rate of one unit a second for each.
-        #[test]
-        fn agrees_with_counters(
-            calls in proptest::collection::vec((0u64..8, 0u64..12, 0u64..4), 1..80),
-        ) {
-            let bursts = [5u64, 9];
-            let all = dimensions(bursts.map(|burst| (1, burst)));
-            let (mut tokens, mut now) = (bursts, 0);
-            for (first, second, seconds) in calls {
-                now += seconds * SECOND;
-                for (tokens, burst) in tokens.iter_mut().zip(bursts) {
-                    *tokens = (*tokens + seconds).min(burst);
-                }
-                let costs = [first, second];
-                let fits = costs.iter().zip(tokens).all(|(cost, tokens)| *cost <= tokens);
-                prop_assert_eq!(all.take(&costs, now, now).is_ok(), fits);
-                if fits {
-                    tokens = std::array::from_fn(|at| tokens[at] - costs[at]);
-                }
-                prop_assert_eq!(left(&all, now), tokens);
-            }
-        }
-    }
-
-    #[test]
-    fn threads_take_no_more_than_there_is_of_any() {
-        let all = dimensions([(1, 300), (1, 1000)]);
-        let taken = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..500 {
-                        let got = all.take(&[1, 2], 0, 0).is_ok();
-                        taken.fetch_add(u64::from(got), Ordering::Relaxed);
-                    }
-                });
-            }
-        });
-        let taken = taken.into_inner();
-        assert!(taken <= 300, "{taken}");
-        assert_eq!(left(&all, 0), [300 - taken, 1000 - 2 * taken]);
-    }
-}
+mod tests;
 
 #[cfg(all(test, keep_loom))]
 mod loom_model {
@@ -334,8 +356,8 @@ mod loom_model {
             let quotas = [2, 1].map(|burst| Quotas::new(bucket(burst), false));
             let both = Arc::new(Dimensions::new(quotas));
             let other = both.clone();
-            let thread = thread::spawn(move || u64::from(other.take(&[1, 1], 0, 0).is_ok()));
-            let here = u64::from(both.take(&[1, 1], 0, 0).is_ok());
+            let thread = thread::spawn(move || u64::from(other.take(&[1, 1], None, 0, 0).is_ok()));
+            let here = u64::from(both.take(&[1, 1], None, 0, 0).is_ok());
             assert_eq!(here + thread.join().unwrap(), 1);
             assert_eq!(both.quotas()[0].available(0), 1);
         });

@@ -63,6 +63,8 @@ mod limit;
 pub mod prepaid;
 mod rate;
 pub mod retry_budget;
+#[cfg(any(feature = "layers", test))]
+mod shares;
 mod sliding;
 pub mod sliding_counter;
 pub mod sliding_log;
@@ -116,6 +118,8 @@ pub use prepaid::Prepaid;
 pub use rate::Rate;
 #[doc(inline)]
 pub use retry_budget::{Budget, RetryBudget, RetryThrottle, WindowedBudget};
+#[cfg(feature = "layers")]
+pub(crate) use shares::{ActiveWeights, Claim, Share};
 #[doc(inline)]
 pub use sliding_counter::SlidingCounter;
 #[doc(inline)]

@@ -82,6 +82,36 @@ impl WideBucket {
         self.tat.take_late(self.pace(), cost, due, now).map(|_| ())
     }
 
+    /// Takes `cost` units, or none, and leaves a [reserve](Self::reserve).
+    pub(crate) fn take_leaving(&self, cost: u64, due: u64, now: u64) -> Result<(), OverLimit> {
+        if self.is_open() {
+            return Ok(());
+        }
+        let mut pace = self.pace();
+        // The same state, as that of a smaller bucket.
+        let reserve = reserve(pace.burst).saturating_mul(pace.interval);
+        pace.capacity = pace.capacity.saturating_sub(reserve);
+        self.tat.take_late(pace, cost, due, now).map(|_| ())
+    }
+
+    /// The units that [`take_leaving`](Self::take_leaving) leaves: half of the burst.
+    pub(crate) fn reserve(&self) -> u64 {
+        if self.is_open() {
+            0
+        } else {
+            reserve(self.burst())
+        }
+    }
+
+    /// Returns how many nanoseconds units take to come back, or 0 for a bucket that counts nothing.
+    pub(crate) fn span(&self, units: u64) -> u64 {
+        if self.is_open() {
+            return 0;
+        }
+        let pace = self.pace();
+        pace.scale.nanos(units.saturating_mul(pace.interval))
+    }
+
     /// Gives units back, as far as there is room for them.
     pub(crate) fn give_back(&self, units: u64, now: u64) {
         self.tat.refund(self.pace(), units, now);
@@ -166,6 +196,10 @@ impl WideBucket {
 
 /// The burst of a bucket that was told nothing. No other bucket can have it.
 const OPEN: u64 = u64::MAX;
+
+fn reserve(burst: u64) -> u64 {
+    burst / 2
+}
 
 fn checked(rate: Rate, burst: u64, scale: Scale) -> Result<u64, ConfigError> {
     let (mantissa, shift) = interval(rate, scale)?;

@@ -43,7 +43,9 @@
 //! **When.** After a fixed [delay](HedgeBuilder::delay), or after the time in which a
 //! [share](HedgeBuilder::quantile) of the calls is answered. That time is learned from first
 //! attempts at run time. An attempt that a hedge overtook counts with the time it had. Otherwise
-//! the quantile would drift down, and the number of hedges up.
+//! the quantile would drift down, and the number of hedges up. A stream's head arrives at once.
+//! With a `protocol::http::FirstByteLayer` inside, a hedge waits for the first byte, and learns the
+//! time to it.
 //!
 //! **Where.** Use it in place of a [retry](crate::retry), above the gates, so that each attempt is
 //! admitted by itself. With a circuit for each host beneath, or a balancer, the hedge may go

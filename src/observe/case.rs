@@ -1,6 +1,9 @@
 //! An instance that is examined for advice.
 
-use crate::observe::{Advice, BUCKETS, Evidence, Histogram, Instance, State};
+use crate::{
+    observe::{Advice, BUCKETS, Evidence, Histogram, Instance, State, evidence::Seen},
+    statistics::Z,
+};
 
 /// An instance, all instances that may be related, and how long it has counted.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +35,18 @@ impl<'a> Case<'a> {
         of_outcome(timeout, "success")
     }
 
+    /// Returns the seconds that attempts have taken in all that a timeout of the same name has cut.
+    pub(super) fn hang(&self) -> f64 {
+        let timeout = self.timeout(false).or(self.timeout(true));
+        let cut = timeout.and_then(|timeout| of_outcome(timeout, "timeout"));
+        cut.map_or(0.0, Histogram::sum)
+    }
+
+    /// Returns `part` of `total` calls as a share, which a rule compares with a bound.
+    pub(super) fn seen(&self, part: (u64, u64), bound: f64) -> Seen {
+        Seen::new(part, bound, self.elapsed)
+    }
+
     pub(super) fn advice(&self, setting: &'static str, now: String) -> Advice {
         Advice {
             layer: self.one.layer,
@@ -52,11 +67,19 @@ pub(super) fn of_outcome<'a>(timeout: &'a Instance, outcome: &str) -> Option<&'a
     all.find(|one| one.labels.last() == Some(&outcome))
 }
 
-/// Returns the share of durations in buckets above the one that holds this many seconds.
-pub(super) fn above(histogram: &Histogram, seconds: f64) -> f64 {
+/// Counts the durations in buckets above the one that holds this many seconds, and all durations.
+pub(super) fn above_of(histogram: &Histogram, seconds: f64) -> (u64, u64) {
     let first = BUCKETS.partition_point(|bound| *bound < seconds);
-    let above: u64 = histogram.counts.iter().skip(first + 1).sum();
-    above as f64 / histogram.count().max(1) as f64
+    let above = histogram.counts.iter().skip(first + 1).sum();
+    (above, histogram.count())
+}
+
+/// Returns the interval of a quantile, with 90 % confidence: the quantiles whose ranks it has by
+/// chance.
+pub(super) fn quantile_interval(histogram: &Histogram, share: f64) -> Option<(f64, f64)> {
+    let half = Z * (share * (1.0 - share) / histogram.count().max(1) as f64).sqrt();
+    let low = histogram.quantile((share - half).max(0.0))?;
+    Some((low, histogram.quantile((share + half).min(1.0))?))
 }
 
 /// Returns whether usual calls take many times as long as the quickest, and so are queued. A bucket

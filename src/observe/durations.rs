@@ -43,7 +43,7 @@ pub struct Histogram {
     /// The name of the metric.
     pub metric: &'static str,
     /// The values of its labels, besides `name`.
-    pub labels: Vec<&'static str>,
+    pub labels: &'static [&'static str],
     /// The count of each of the [`BUCKETS`], above the bound before, then that of the rest.
     pub counts: Vec<u64>,
     /// The sum of each bucket, in seconds.
@@ -79,27 +79,32 @@ impl Durations {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "exact below 104 days")]
-    fn read_one(&self, label: usize, values: &[&'static str; 2]) -> Option<Histogram> {
-        let sum = |of: fn(&Bucket) -> &AtomicU64| {
-            (0..SIZE).map(move |place| {
-                let stripes = self.stripes.iter();
-                let buckets = stripes.map(|stripe| of(&stripe[label * SIZE + place]));
-                buckets.map(|count| count.load(Ordering::Relaxed)).sum()
-            })
-        };
-        let counts: Vec<u64> = sum(|bucket| &bucket.count).collect();
+    fn read_one(&self, label: usize, values: &'static [&'static str; 2]) -> Option<Histogram> {
+        let counts = self.sums(label, |bucket| &bucket.count);
         // Most labels have no durations.
-        if counts.iter().all(|count| *count == 0) {
+        if counts.iter().sum::<u64>() == 0 {
             return None;
         }
+        let nanos = self.sums(label, |bucket| &bucket.nanos);
         Some(Histogram {
             metric: self.metric.name,
-            labels: values[..self.metric.labels.len()].to_vec(),
-            counts,
-            sums: sum(|bucket| &bucket.nanos)
-                .map(|nanos: u64| nanos as f64 / 1e9)
-                .collect(),
+            labels: &values[..self.metric.labels.len()],
+            counts: counts.to_vec(),
+            sums: nanos.iter().map(|nanos| *nanos as f64 / 1e9).collect(),
         })
+    }
+
+    /// Adds up the threads' buckets of a label, one thread after the other: a snapshot of many
+    /// instances spends most of its time here.
+    fn sums(&self, label: usize, of: impl Fn(&Bucket) -> &AtomicU64) -> [u64; SIZE] {
+        let mut sums = [0; SIZE];
+        for stripe in self.stripes.iter() {
+            let buckets = &stripe[label * SIZE..][..SIZE];
+            for (sum, bucket) in sums.iter_mut().zip(buckets) {
+                *sum += of(bucket).load(Ordering::Relaxed);
+            }
+        }
+        sums
     }
 }
 

@@ -137,6 +137,7 @@ mod case;
 mod durations;
 #[cfg(feature = "metrics")]
 mod emit;
+mod evidence;
 mod health;
 #[cfg(feature = "metrics")]
 mod increases;
@@ -152,6 +153,7 @@ mod recorder;
 mod registry;
 mod rules;
 mod rules_of_calls;
+mod rules_of_circuits;
 #[cfg(feature = "tracing")]
 mod sampler;
 #[cfg(feature = "metrics")]

@@ -161,7 +161,7 @@ fn times(id: u64, instance: Instance) -> impl Iterator<Item = Timed> {
             let mut labels = [""; 3];
             labels
                 .iter_mut()
-                .zip(&histogram.labels)
+                .zip(histogram.labels)
                 .for_each(|(to, from)| *to = from);
             let series = Series {
                 metric: metric.name,

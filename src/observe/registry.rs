@@ -149,11 +149,17 @@ impl Registry {
     /// Returns the living instances, each with its number.
     pub(super) fn living(&self) -> Vec<(u64, Arc<dyn Observed>)> {
         let mut instances = self.lock();
-        instances.list.retain(|(.., one)| one.strong_count() > 0);
-        let list = instances.list.iter();
-        list.filter_map(|(id, _, one)| Some((*id, one.upgrade()?)))
-            .filter(|(_, one)| one.is_there())
-            .collect()
+        let mut living = Vec::with_capacity(instances.list.len());
+        instances.list.retain(|(id, _, one)| {
+            let one = one.upgrade();
+            let is_living = one.is_some();
+            living.extend(one.map(|one| (*id, one)));
+            is_living
+        });
+        // Unlocked first: the last reference to a layer may be dropped here.
+        drop(instances);
+        living.retain(|(_, one)| one.is_there());
+        living
     }
 
     fn add(&self, observed: Weak<dyn Observed>) {

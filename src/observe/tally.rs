@@ -295,13 +295,15 @@ impl Counters {
     }
 }
 
+/// Adds up the threads' counters, one thread after the other: most slots have no thread.
 fn sum(stripes: &Stripes) -> [u64; COUNTERS] {
-    std::array::from_fn(|counter| {
-        let counts = stripes
-            .iter()
-            .map(|counters| counters.0[counter].load(Ordering::Relaxed));
-        counts.sum()
-    })
+    let mut sums = [0; COUNTERS];
+    for counters in stripes.iter() {
+        for (sum, counter) in sums.iter_mut().zip(&counters.0) {
+            *sum += counter.load(Ordering::Relaxed);
+        }
+    }
+    sums
 }
 
 impl fmt::Debug for GateTally {

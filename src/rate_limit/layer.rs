@@ -104,10 +104,9 @@ impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
             ..
         } = values;
         let (tally, missing) = (tally(settings.name), keys.missing.unwrap_or_default());
-        let table = TableGate::new(
-            key.0,
-            Table::new(buckets, clock, settings, missing, tally.all()),
-        );
+        let max_keys = keys.max_keys.unwrap_or(MAX_KEYS);
+        let table = Table::new(buckets, clock, settings, (missing, max_keys), tally.all());
+        let table = TableGate::new(key.0, table);
         register(table.table());
         let gate = with_total(table, total, clock, settings, tally.all());
         Ok(GateLayer::with_protocol(Asking { gate, asks }, protocol))
@@ -267,7 +266,7 @@ impl RateLimitValues {
         self.settings.unfollowed()?;
         let (rate, burst) = self.limit.quota()?;
         let (keys, overflow) = (
-            self.keys.max_keys(100_000)?,
+            self.keys.max_keys(MAX_KEYS)?,
             self.keys.overflow.unwrap_or_default(),
         );
         match self.shared(clock)? {
@@ -365,3 +364,6 @@ pub(crate) fn one_second_of(rate: Rate) -> u32 {
         .unwrap_or(u32::MAX)
         .min(MAX_BURST)
 }
+
+/// The default of `max_keys` for a table of keys.
+const MAX_KEYS: usize = 100_000;

@@ -106,6 +106,8 @@ pub use builder::{InTable, RateLimitBuilder};
 #[cfg(any(feature = "http", feature = "serde"))]
 pub(crate) use config::Manners;
 pub use config::RateLimitConfig;
+#[cfg(feature = "http")]
+pub(crate) use dimensions::Settles;
 pub use dimensions::{
     CostsOf, Dimension, DimensionSnapshot, DimensionsBuilder, DimensionsGate, DimensionsHandle,
     DimensionsLayer, DimensionsSnapshot, KeyedDimensionsHandle, KeyedDimensionsLayer,

@@ -10,7 +10,7 @@ use crate::{
         findings::{Advised, FEW, Findings, MANY, QUIET, advice, lost_of, lost_parts},
         rows::Row,
         stack::{Change, StackSettings},
-        tally::Half,
+        tally::{Half, Tally},
         words,
     },
     statistics::{poisson_interval, whole},
@@ -116,7 +116,7 @@ impl Findings<'_> {
             };
             (advice, Change::FailureRate(shares[1]))
         };
-        let price = detection_price(now, best);
+        let price = self.detection_price(now, best);
         let advice = Advice {
             reason,
             price,
@@ -193,28 +193,45 @@ fn circuit_of(row: &Row) -> Option<BreakerConfig> {
     row.as_it_was.thresholds.circuit
 }
 
-fn detection_price(now: &Row, best: &Row) -> String {
-    let (before, after) = (now.as_it_was.detection(), best.as_it_was.detection());
-    let total = |row: &Row| row.as_it_was.total();
-    match (before, after) {
-        (Some(before), Some(after)) => {
-            let found = format!(
-                "it notices {} of {} incidents, now {}",
-                total(best).detected,
-                best.as_it_was.incidents,
-                total(now).detected,
-            );
-            let change = after - before;
-            if change.abs() < 0.05 {
-                format!("{found}, as quickly as now ({})", words::seconds(before))
-            } else if change > 0.0 {
-                format!("{found}, and takes {} more for it", words::seconds(change))
-            } else {
-                format!("{found}, and is {} quicker", words::seconds(-change))
+impl Findings<'_> {
+    fn detection_price(&self, now: &Row, best: &Row) -> String {
+        let (before, after) = (now.as_it_was.detection(), best.as_it_was.detection());
+        let total = |row: &Row| row.as_it_was.total();
+        let parts = |tally: &Tally| (tally.detection, tally.detected);
+        let (low, high) = self.interval(best, Half::Both, parts);
+        let [low, high] = [low, high].map(|nanos| words::seconds(nanos / 1e9));
+        match (before, after) {
+            (Some(before), Some(after)) => {
+                let found = format!(
+                    "it notices {} of {} incidents, now {}",
+                    total(best).detected,
+                    best.as_it_was.incidents,
+                    total(now).detected,
+                );
+                let change = after - before;
+                let text = if change.abs() < 0.05 {
+                    format!("{found}, as quickly as now (")
+                } else if change > 0.0 {
+                    format!(
+                        "{found}, and takes {} more for it (",
+                        words::seconds(change)
+                    )
+                } else {
+                    format!("{found}, and is {} quicker (", words::seconds(-change))
+                };
+                format!(
+                    "{text}{} after their start, {low} to {high})",
+                    words::seconds(after)
+                )
+            }
+            (None, Some(after)) => format!(
+                "it notices an incident after {} ({low} to {high})",
+                words::seconds(after)
+            ),
+            _ => {
+                "the log has no incident that it would notice, so what an outage costs is not known"
+                    .into()
             }
         }
-        (None, Some(after)) => format!("it notices an incident after {}", words::seconds(after)),
-        _ => "the log has no incident that it would notice, so what an outage costs is not known"
-            .into(),
     }
 }

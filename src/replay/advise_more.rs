@@ -1,14 +1,21 @@
 //! Advice on rate limits, retries and hedges.
 
+use std::time::Duration;
+
 use crate::{
     observe::Advice,
     replay::{
-        findings::{Advised, Findings, MANY, advice, rate_of_a_key, rejected_of, rejected_parts},
+        findings::{
+            Advised, Findings, MANY, advice, rate_of_a_key, rejected_of, rejected_parts, share_of,
+        },
+        hedges::{HedgeRow, hedged_quantile},
+        histogram::Histogram,
         rows::Row,
         stack::{Change, StackSettings},
-        tally::share,
+        tally::{Tally, share},
         words,
     },
+    statistics::{bootstrap_of, whole},
 };
 
 impl Findings<'_> {
@@ -134,6 +141,8 @@ impl Findings<'_> {
         if others * 50 > self.survey.calls {
             return None;
         }
+        let (_, price) = self.halves();
+        let (low, high) = self.interval(row, price, |tally| (tally.rejected(), tally.calls));
         let advice = Advice {
             better: Some(format!("{} for each key", words::rate(limit))),
             reason: format!(
@@ -146,9 +155,13 @@ impl Findings<'_> {
                 words::percent(self.survey.keys[1].1 as f64 / self.survey.cost.max(1) as f64),
             ),
             price: format!(
-                "a limit for each key rejects {} calls of that one, and {} of all others together",
+                "a limit for each key rejects {} calls of that one, and {} of all others together: {} of \
+                 all calls ({} to {} by day)",
                 words::count(total.rejected() - others),
                 words::count(others),
+                words::percent(share(total.rejected(), total.calls)),
+                words::percent(low),
+                words::percent(high),
             ),
             ..advice("rate_limit", "keyed_by", "one limit for all".into())
         };
@@ -163,33 +176,46 @@ impl Findings<'_> {
         if retry.attempts < 3 || wanted <= retry.ratio || base < 0.01 {
             return None;
         }
-        let denied = |row: &Row| {
-            let tally = row.as_it_was.total();
-            share(tally.retries_denied, tally.bad)
-        };
+        let (_, price) = self.halves();
+        let parts = |tally: &Tally| (tally.retries_denied, tally.bad);
+        let denied = share_of(&self.now.as_it_was.over(price), parts);
+        let (low, high) = self.interval(self.now, price, parts);
+        let [denied, low, high] = [denied, low, high].map(words::percent);
+        let (least, most) = self.interval(self.now, price, |tally| (tally.bad, tally.calls));
         let advice = Advice {
             better: Some("2".into()),
             reason: format!(
-                "at a base rate of {} calls want up to {} retries each, and successes pay for {}",
+                "at a base rate of {} ({} to {} by day) calls want up to {} retries each, and successes \
+                 pay for {}",
                 words::percent(base),
+                words::percent(least),
+                words::percent(most),
                 words::percent(wanted),
                 words::percent(retry.ratio),
             ),
             price: format!(
-                "now the budget is empty for {} of the failures; how many retries would have \
-                 succeeded the log does not tell",
-                words::percent(denied(self.now)),
+                "now the budget is empty for {denied} of the failures ({low} to {high}); how many retries \
+                 would have succeeded the log does not tell, between none and all"
             ),
             ..advice("retry", "attempts", retry.attempts.to_string())
         };
         Some((advice, Some(Change::Attempts(2))))
     }
 
+    /// Advises on a hedge. The delay is chosen on one half of the days, and priced on the other.
     pub(super) fn hedge(&self, stack: &StackSettings) -> Option<Advised> {
-        let row = self.hedges.iter().find(|row| row.extra <= 0.06)?;
+        let (choice, price) = self.halves();
+        let good: Histogram = self.survey.good_of(choice).into_iter().collect();
+        let few = |row: &&HedgeRow| good.share_above(nanos(row.delay)) <= 0.06;
+        let row = self.hedges.iter().find(few)?;
         if !stack.is_client() || row.p99 < self.survey.good.quantile(0.5).saturating_mul(5) {
             return None;
         }
+        let days = self.survey.good_of(price);
+        let delay = nanos(row.delay);
+        let extra = priced(&days, |good| good.share_above(delay)).map(words::percent);
+        let best = priced(&days, |good| hedged_quantile(good, delay, 0.99) as f64);
+        let [best, least, most] = best.map(|nanos| words::time(whole(nanos)));
         let advice = Advice {
             better: Some(words::duration(row.delay)),
             reason: format!(
@@ -198,10 +224,11 @@ impl Findings<'_> {
                 words::time(self.survey.good.quantile(0.5)),
             ),
             price: format!(
-                "a hedge sends {} more calls and brings that to between {} and {}; only for calls that \
-                 may be sent twice",
-                words::percent(row.extra),
-                words::time(row.p99_at_best),
+                "a hedge sends {} more calls ({} to {}) and brings that to between {best} ({least} to \
+                 {most}) and {}; only for calls that may be sent twice",
+                extra[0],
+                extra[1],
+                extra[2],
                 words::time(row.p99),
             ),
             ..advice("hedge", "delay", "none".into())
@@ -210,3 +237,19 @@ impl Findings<'_> {
         Some((advice, None))
     }
 }
+
+/// Returns what all days have, and its interval by bootstrapping them.
+fn priced(days: &[&Histogram], of: impl Fn(&Histogram) -> f64) -> [f64; 3] {
+    let all: Histogram = days.iter().copied().collect();
+    let (low, high) = bootstrap_of(days, (24, HEDGE_DRAWS), |drawn| {
+        of(&drawn.copied().collect::<Histogram>())
+    });
+    [of(&all), low, high]
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Fewer than for shares: each adds up a histogram for each day.
+const HEDGE_DRAWS: usize = 200;

@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use crate::{
     algorithm::{BreakerConfig, Window},
     replay::{
-        moments::SECOND,
-        survey::{DAY, HostSurvey, Survey},
+        moments::{DAY_NANOS, SECOND},
+        survey::{HostSurvey, Survey},
         tally::Half,
     },
     statistics::{binomial_tail, least_to_reach},
@@ -95,7 +95,7 @@ fn window_sizes(
         if !half.has_moment(at) || host.incident_at(at, seconds * SECOND).is_some() {
             continue;
         }
-        days.insert(at / DAY);
+        days.insert(at / DAY_NANOS);
         let size = match config.window {
             Window::Time(_) => within,
             Window::Calls(calls) => u64::from(calls),

@@ -111,11 +111,16 @@ pub(super) fn rejected_parts(tally: &Tally) -> (u64, u64) {
 }
 
 pub(super) fn lost_of(tally: &Tally) -> f64 {
-    share(tally.lost_good, tally.good)
+    share_of(tally, lost_parts)
 }
 
 pub(super) fn rejected_of(tally: &Tally) -> f64 {
-    share(tally.rejected_good, tally.good)
+    share_of(tally, rejected_parts)
+}
+
+pub(super) fn share_of(tally: &Tally, parts: fn(&Tally) -> (u64, u64)) -> f64 {
+    let (part, total) = parts(tally);
+    share(part, total)
 }
 
 /// The numbers of calls that are tried.

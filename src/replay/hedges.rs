@@ -44,7 +44,7 @@ pub(super) fn hedges(survey: &Survey) -> Vec<HedgeRow> {
 }
 
 /// Returns the quantile of the earlier of a call and another one that starts later by `delay`.
-fn hedged_quantile(durations: &Histogram, delay: u64, share: f64) -> u64 {
+pub(super) fn hedged_quantile(durations: &Histogram, delay: u64, share: f64) -> u64 {
     let is_later = |time: u64| {
         let first = durations.share_above(time);
         let second = if time <= delay {

@@ -24,6 +24,19 @@ impl Histogram {
         self.most = self.most.max(nanos);
     }
 
+    /// Adds the durations of another histogram.
+    pub(super) fn add(&mut self, other: &Self) {
+        if self.counts.len() < other.counts.len() {
+            self.counts.resize(other.counts.len(), 0);
+        }
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+        self.sum += other.sum;
+        self.most = self.most.max(other.most);
+    }
+
     /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -70,6 +83,14 @@ impl Histogram {
     }
 }
 
+impl<'a> FromIterator<&'a Histogram> for Histogram {
+    fn from_iter<I: IntoIterator<Item = &'a Self>>(all: I) -> Self {
+        let mut sum = Self::default();
+        all.into_iter().for_each(|one| sum.add(one));
+        sum
+    }
+}
+
 fn place(nanos: u64) -> usize {
     let exponent = (nanos | 1).ilog2();
     let place = if exponent < FINE {
@@ -101,6 +122,20 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn parts_add_up_to_the_whole(
+            values in prop::collection::vec((any::<bool>(), 1u64..1 << 40), 0..100),
+        ) {
+            let of = |half: Option<bool>| {
+                let mut histogram = Histogram::default();
+                let values = values.iter().filter(|(one, _)| half.is_none_or(|half| half == *one));
+                values.for_each(|(_, value)| histogram.record(*value));
+                histogram
+            };
+            let sum: Histogram = [of(Some(true)), of(Some(false))].iter().collect();
+            prop_assert_eq!(sum, of(None));
+        }
+
         #[test]
         fn a_bucket_holds_what_is_below_its_end(nanos in 0u64..1 << 50) {
             let place = place(nanos);

@@ -170,6 +170,7 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
 }
 
 pub(super) const SECOND: u64 = 1_000_000_000;
+pub(super) const DAY_NANOS: u64 = 86_400 * SECOND;
 const DAY: i64 = 86_400;
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",

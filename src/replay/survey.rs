@@ -12,8 +12,9 @@ use crate::{
         call::{Call, End},
         histogram::Histogram,
         incidents::{Incident, find},
-        moments::SECOND,
+        moments::{DAY_NANOS, SECOND},
         sorted::Calls,
+        tally::Half,
     },
     statistics::whole,
 };
@@ -40,6 +41,8 @@ pub struct Survey {
     pub peak_second: u64,
     /// The durations of good answers.
     pub good: Histogram,
+    /// The same for each day since 1970 that has any.
+    pub(super) good_by_day: Vec<(u64, Histogram)>,
     /// The durations of failures and overloads.
     pub bad: Histogram,
     /// The number of calls by how many were in flight at their start, themselves included.
@@ -107,6 +110,13 @@ impl Survey {
         self.calls as f64 / self.active().as_secs_f64()
     }
 
+    /// Returns the durations of good answers of each day in a half of the log.
+    pub(super) fn good_of(&self, half: Half) -> Vec<&Histogram> {
+        let days = self.good_by_day.iter();
+        let days = days.filter(|(day, _)| half.has(*day));
+        days.map(|(_, good)| good).collect()
+    }
+
     /// Returns the calls with this end.
     #[must_use]
     pub fn of_end(&self, end: End) -> u64 {
@@ -171,7 +181,7 @@ impl Surveyor {
         survey.last = survey.last.max(call.ended());
         survey.coarse += u64::from(call.is_coarse);
         *self.ends.entry(call.end).or_default() += 1;
-        let day = call.start / DAY;
+        let day = call.start / DAY_NANOS;
         if self.day != Some(day) {
             self.day = Some(day);
             survey.days += 1;
@@ -188,7 +198,7 @@ impl Surveyor {
         self.second.1 += u64::from(call.cost);
         survey.peak_second = survey.peak_second.max(self.second.1);
         match call.end {
-            End::Success => survey.good.record(call.duration),
+            End::Success => survey.succeeded(day, call.duration),
             End::Failure | End::Overload => survey.bad.record(call.duration),
             End::Cancelled | End::Rejected => {}
         }
@@ -249,6 +259,7 @@ impl Surveyor {
             .into_iter()
             .filter_map(|end| Some((end, *self.ends.get(&end)?)))
             .collect();
+        survey.good = survey.good_by_day.iter().map(|(_, good)| good).collect();
         survey.mean_in_flight = self.busy / survey.active().as_secs_f64();
         survey.keys = self.keys.into_iter().collect();
         survey
@@ -266,6 +277,18 @@ impl Surveyor {
 }
 
 impl Survey {
+    /// Records a good answer. Calls arrive nearly in order.
+    fn succeeded(&mut self, day: u64, nanos: u64) {
+        match self.good_by_day.last_mut() {
+            Some((last, good)) if *last >= day => good.record(nanos),
+            _ => {
+                let mut good = Histogram::default();
+                good.record(nanos);
+                self.good_by_day.push((day, good));
+            }
+        }
+    }
+
     fn beginning(first: u64) -> Self {
         Self {
             first,
@@ -277,6 +300,7 @@ impl Survey {
             active_minutes: 0,
             peak_second: 0,
             good: Histogram::default(),
+            good_by_day: Vec::new(),
             bad: Histogram::default(),
             in_flight: Vec::new(),
             mean_in_flight: 0.0,
@@ -309,7 +333,6 @@ impl HostSurvey {
 }
 
 const WEEK: f64 = 7.0 * 86_400.0;
-pub(super) const DAY: u64 = 86_400 * SECOND;
 /// The maximum counted calls in flight: more count as this many.
 const MOST: usize = 1 << 20;
 const HOSTS: usize = 256;

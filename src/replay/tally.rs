@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use crate::replay::{survey::DAY, thresholds::Thresholds};
+use crate::replay::{moments::DAY_NANOS, thresholds::Thresholds};
 
 /// The counts of the effects of thresholds in some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -141,7 +141,7 @@ pub(super) struct Days(Vec<(u64, Tally)>);
 impl Days {
     /// Returns the tally of the day of a time. Times arrive nearly in order.
     pub(super) fn at(&mut self, nanos: u64) -> &mut Tally {
-        let day = nanos / DAY;
+        let day = nanos / DAY_NANOS;
         let before = self.0.iter().rposition(|(known, _)| *known <= day);
         let place = match before {
             Some(place) if self.0[place].0 == day => place,
@@ -172,7 +172,7 @@ impl Half {
     }
 
     pub(super) fn has_moment(self, nanos: u64) -> bool {
-        self.has(nanos / DAY)
+        self.has(nanos / DAY_NANOS)
     }
 }
 

@@ -38,6 +38,7 @@ mod calls;
 mod circuit_breaker;
 #[cfg(feature = "http")]
 mod client;
+mod dimensions;
 mod document;
 mod fallback;
 #[cfg(feature = "fault")]
@@ -73,6 +74,7 @@ pub use circuit_breaker::InClient;
 pub use circuit_breaker::{Alone, CircuitBreakerSettings, Place, SlowCallsSettings};
 #[cfg(feature = "http")]
 pub use client::{ClientSettings, ConfiguredClient};
+pub use dimensions::{DimensionSettings, DimensionsSettings, DimensionsUpdater};
 pub use document::Document;
 pub use fallback::FallbackSettings;
 #[cfg(feature = "fault")]

@@ -139,6 +139,14 @@ impl Scalar for u32 {
     }
 }
 
+impl Scalar for u64 {
+    const EXAMPLE: &'static str = "80000";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        whole(text, Self::MAX.into())
+    }
+}
+
 impl Scalar for usize {
     const EXAMPLE: &'static str = "100";
 

@@ -1,5 +1,6 @@
 //! The parts of both stacks.
 
+mod dimensions;
 mod others;
 
 pub(super) use super::naming::named;

@@ -795,13 +795,13 @@ async fn both_timeouts_have_a_scope_of_their_own() {
     let timeouts = registry.snapshot().into_iter();
     let scopes: Vec<_> = timeouts
         .filter(|instance| instance.layer == "timeout")
-        .map(|instance| (instance.state, instance.histograms[0].labels.clone()))
+        .map(|instance| (instance.state, instance.histograms[0].labels))
         .collect();
     assert_eq!(
         scopes,
         [
-            (State::Timeout { total: true }, vec!["total", "success"]),
-            (State::Timeout { total: false }, vec!["attempt", "success"]),
+            (State::Timeout { total: true }, &["total", "success"][..]),
+            (State::Timeout { total: false }, &["attempt", "success"][..]),
         ]
     );
 }

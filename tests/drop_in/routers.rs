@@ -30,7 +30,7 @@ use tower_keep::{
     circuit_breaker::CircuitBreakerLayer,
     gate::GateLayer,
     protocol::http::{Server, UntilBodyEnd},
-    rate_limit::{Rate, RateLimitLayer},
+    rate_limit::{Dimension, Rate, RateLimitLayer},
     stack,
     throttle::ThrottleLayer,
 };
@@ -145,7 +145,7 @@ where
     }
 }
 
-fn rates() -> [Case; 7] {
+fn rates() -> [Case; 10] {
     let limit = || RateLimitLayer::builder(ONE).burst(3);
     let served = move || limit().protocol(Server::new());
     let to_end = move || limit().protocol(UntilBodyEnd::new(Server::new()));
@@ -153,7 +153,29 @@ fn rates() -> [Case; 7] {
     let key = |_: &Request| Some(7);
     let own = |_: &i32| TokenBucket::new(ONE, 3);
     let stack = || stack::server().http().max_in_flight(9).rate(ONE).burst(3);
+    let quotas = || {
+        let quotas = ["requests", "tokens"].map(|name| Dimension::new(name, ONE).burst(3));
+        RateLimitLayer::dimensions(quotas)
+    };
+    let quotas_of_stack = move || {
+        let stack = stack::server().http().max_in_flight(9);
+        stack.rate_limit(quotas().keyed_by(key)).build().unwrap()
+    };
     [
+        case(
+            "dimensions",
+            move || quotas().protocol(Server::new()).build().unwrap(),
+            429,
+        ),
+        case(
+            "keyed dimensions",
+            move || {
+                let quotas = quotas().keyed_by(key);
+                quotas.protocol(Server::new()).build().unwrap()
+            },
+            429,
+        ),
+        case("stack's dimensions", quotas_of_stack, 429),
         case("rate limit", move || served().build().unwrap(), 429),
         case("to the end", move || to_end().build().unwrap(), 429),
         case(

@@ -1,7 +1,10 @@
 //! What the layers do to a stream of server-sent events: the table of the guide's chapter on
 //! streaming, a test for each row.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
 
 use axum::{extract, response::IntoResponse, routing::Route};
 use bytes::Bytes;
@@ -21,7 +24,10 @@ use tower_keep::{
     fallback::FallbackLayer,
     hedge::HedgeLayer,
     observe::Totals,
-    protocol::http::{Client, Server, UntilBodyEnd},
+    protocol::http::{
+        Client, Server, UntilBodyEnd,
+        usage::{self, MeterLayer},
+    },
     rate_limit::RateLimitLayer,
     retry::RetryLayer,
     stack,
@@ -353,5 +359,77 @@ async fn a_timeout_of_the_body_ends_a_stream_that_stalls() {
         }
         assert!(stream.next().await.unwrap().is_err());
         assert_eq!(counts().1.failure, 1);
+    }
+}
+
+/// Counts the bytes of all events as output, and remembers the reports.
+fn meter() -> (
+    MeterLayer<impl Fn(&extract::Request) -> Settle + Clone>,
+    MeterLayer<impl Fn(&Request<Body>) -> Settle + Clone>,
+    Reports,
+) {
+    let shape = || {
+        usage::Shape::by(|event| {
+            let mut usage = usage::Usage::default();
+            usage.output = Some(event.data.len() as u64);
+            Some(usage)
+        })
+    };
+    let reports = Reports::default();
+    let (server, client) = (reports.clone(), reports.clone());
+    let server = MeterLayer::new(shape(), move |_: &extract::Request| noted(&server));
+    let client = MeterLayer::new(shape(), move |_: &Request<Body>| noted(&client));
+    (server, client, reports)
+}
+
+type Reports = Arc<Mutex<Vec<(Option<u64>, usage::End)>>>;
+type Settle = Box<dyn FnOnce(usage::Report) + Send>;
+
+fn noted(reports: &Reports) -> Settle {
+    let reports = reports.clone();
+    Box::new(move |report| {
+        let output = report.usage.and_then(|usage| usage.output);
+        reports.lock().unwrap().push((output, report.end));
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_meter_changes_nothing_and_settles_once() {
+    let (server, client, reports) = meter();
+    let upstream = Upstream::default();
+    let taken = || std::mem::take(&mut *reports.lock().unwrap());
+    for service in [behind(&upstream, server), over(&upstream, client)] {
+        // Each event as it comes, and byte by byte what was sent.
+        let mut stream = upstream.streamed(ask(&service, "/events").await.unwrap());
+        stream.exchange().await;
+        stream.exchange().await;
+        assert_eq!(taken(), []);
+        stream.end().await;
+        assert_eq!(taken(), [(Some(4), usage::End::Complete)]);
+
+        let mut broken = upstream.streamed(ask(&service, "/events").await.unwrap());
+        broken.exchange().await;
+        broken.fail().await;
+        assert_eq!(taken(), [(Some(4), usage::End::Cut)]);
+
+        let mut left = upstream.streamed(ask(&service, "/events").await.unwrap());
+        left.exchange().await;
+        drop(left);
+        // The server learns of it when it sends the next event.
+        sleep(SECOND).await;
+        assert_eq!(taken(), [(Some(4), usage::End::Left)]);
+
+        let silent = ask(&service, "/silent");
+        assert!(tokio::time::timeout(SECOND, silent).await.is_err());
+        sleep(SECOND).await;
+        assert_eq!(taken(), [(None, usage::End::Left)]);
+
+        // No stream, and no JSON.
+        let hello = ask(&service, "/").await.unwrap();
+        assert_eq!(
+            hello.into_body().collect().await.unwrap().to_bytes(),
+            "hello"
+        );
+        assert_eq!(taken(), [(None, usage::End::Complete)]);
     }
 }

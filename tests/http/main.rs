@@ -5,6 +5,7 @@ mod advertised;
 mod body_end;
 mod circuit_breaker;
 mod errors;
+mod first_byte;
 #[cfg(all(feature = "reqwest-012", feature = "reqwest-013"))]
 mod kept;
 mod keys;

@@ -5,15 +5,19 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use ::http::Request;
+use ::http::{Request, Response};
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{Empty, Full};
 use tokio::time::advance;
-use tower::{Service, ServiceExt, service_fn};
+use tower::{Service, ServiceExt, service_fn, util::MapResponseLayer};
 
 use crate::support::{Answer, Ask, Probe, ProbeError, Wrapped, ask, client, plain, server};
 use tower_keep::{
@@ -27,8 +31,14 @@ use tower_keep::{
     fallback::{FallbackLayer, SpilloverLayer},
     gate::GateLayer,
     hedge::HedgeLayer,
-    protocol::{Plain, http},
-    rate_limit::{Rate, RateLimitBuilder, RateLimitLayer},
+    protocol::{
+        Plain,
+        http::{
+            self,
+            usage::{MeterLayer, Report, openai},
+        },
+    },
+    rate_limit::{Dimension, Rate, RateLimitBuilder, RateLimitLayer},
     retry::{RetryBuilder, RetryHandle, RetryLayer},
     throttle::{ThrottleBuilder, ThrottleLayer},
     timeout::{TimeoutBuilder, TimeoutLayer},
@@ -129,6 +139,8 @@ fn cases_with(enabled: bool) -> Vec<Case> {
     cases.push(limit("keyed rate limit, plain", boxed(over_plain)));
     cases.push(limit("keyed rate limit, client", boxed(over_client)));
     cases.push(limit("keyed rate limit, server", boxed(over_server)));
+
+    cases.extend(dimensions(enabled));
 
     let own = |_: &&'static str| TokenBucket::new(Rate::per_minute(1), BURST);
     let over_plain = plain(
@@ -401,6 +413,7 @@ fn cases_with(enabled: bool) -> Vec<Case> {
         )),
     ));
     cases.extend(hedges_and_fallbacks(enabled));
+    cases.push(meters());
     cases.extend(faults(enabled));
     cases.extend(recorders());
     cases
@@ -453,7 +466,6 @@ fn faults(enabled: bool) -> Vec<Case> {
 
 /// Recorders have nothing to switch off.
 fn recorders() -> Vec<Case> {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use tower_keep::replay::RecorderBuilder;
 
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -471,6 +483,60 @@ fn recorders() -> Vec<Case> {
         case("recorder, client", boxed(over_client)),
         case("recorder, server", boxed(over_server)),
     ]
+}
+
+/// Several quotas, of which the second runs out first.
+fn dimensions(enabled: bool) -> Vec<Case> {
+    let limit = |name, apply| Case::new(name, apply, || 0, Pattern::RateLimit);
+    let builder = || {
+        let quotas = [("tokens", 2 * BURST), ("requests", BURST)];
+        let quotas = quotas
+            .map(|(name, burst)| Dimension::new(name, Rate::per_minute(1)).burst(u64::from(burst)));
+        RateLimitLayer::dimensions(quotas).enabled(enabled)
+    };
+    let over_plain = plain(builder().build().unwrap());
+    let over_client = client(builder().protocol(http::Client::new()).build().unwrap());
+    let over_server = server(builder().protocol(http::Server::new()).build().unwrap());
+    let keyed_plain = plain(builder().keyed_by(|_: &Ask| Some("key")).build().unwrap());
+    let keyed_server = builder().keyed_by(one_key).protocol(http::Server::new());
+    let shares = builder()
+        .keyed_by(|_: &Ask| Some("key"))
+        .within(["tokens", "requests"].map(|name| Dimension::new(name, Rate::per_minute(1000))))
+        .shares(|_| 1);
+    vec![
+        limit("dimensions, plain", boxed(over_plain)),
+        limit("dimensions, client", boxed(over_client)),
+        limit("dimensions, server", boxed(over_server)),
+        limit("keyed dimensions, plain", boxed(keyed_plain)),
+        limit(
+            "keyed dimensions, server",
+            boxed(server(keyed_server.build().unwrap())),
+        ),
+        limit(
+            "dimensions with shares, plain",
+            boxed(plain(shares.build().unwrap())),
+        ),
+    ]
+}
+
+/// A meter has nothing to switch off. It holds the calls that it has not settled.
+fn meters() -> Case {
+    let unsettled = Arc::new(AtomicUsize::new(0));
+    let (begun, held) = (unsettled.clone(), unsettled);
+    let meter = MeterLayer::new(openai(), move |_: &Request<Empty<Bytes>>| {
+        begun.fetch_add(1, Ordering::Relaxed);
+        let ended = begun.clone();
+        move |_: Report| {
+            ended.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+    let layer = (MapResponseLayer::new(without_body), meter);
+    let held = move || held.load(Ordering::Relaxed);
+    Case::new("meter, server", server(layer), held, Pattern::Unlimited)
+}
+
+fn without_body<B>(response: Response<B>) -> Response<Full<Bytes>> {
+    response.map(|_| Full::default())
 }
 
 fn hedges_and_fallbacks(enabled: bool) -> Vec<Case> {

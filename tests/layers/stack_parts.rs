@@ -22,9 +22,9 @@ use tower_keep::{
     bulkhead::BulkheadLayer,
     fallback::{FallbackLayer, PrimaryError},
     gate::Shadow,
-    keyed::{ByHost, Host},
+    keyed::{ByHost, Host, NotKeyed},
     protocol::Plain,
-    rate_limit::{Rate, RateLimitLayer},
+    rate_limit::{CostsOf, Dimension, DimensionsBuilder, Rate, RateLimitLayer},
     stack::{self, Changes},
 };
 
@@ -390,4 +390,87 @@ fn the_types_of_stacks_can_be_named() {
         stack: stack::client().http().build().unwrap(),
     };
     drop((holds.once, holds.stack));
+}
+
+/// A cost of `x-tokens`, and quotas of a request and so many tokens.
+fn quotas() -> DimensionsBuilder<2, NotKeyed, Plain, CostsOf<fn(&Request<Body>) -> [u64; 2]>> {
+    let cost: fn(&Request<Body>) -> [u64; 2] = |request| {
+        let tokens = request.headers().get("x-tokens");
+        let tokens = tokens.and_then(|tokens| tokens.to_str().ok()?.parse().ok());
+        [1, tokens.unwrap_or(0)]
+    };
+    let quotas = [("requests", 10), ("tokens", 100)];
+    let quotas = quotas.map(|(name, burst)| Dimension::new(name, Rate::per_minute(1)).burst(burst));
+    RateLimitLayer::dimensions(quotas).cost(cost)
+}
+
+fn costly(tokens: u64) -> Request<Body> {
+    let mut request = to("good");
+    request.headers_mut().insert("x-tokens", tokens.into());
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_may_have_several_quotas() {
+    let server = stack::server().http().max_in_flight(10).name("llm");
+    let stack = server.rate_limit(quotas()).build().unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let service = stack.layer(upstream::<Body>(&calls));
+    let status = async |tokens| {
+        let response = service.clone().oneshot(costly(tokens)).await.unwrap();
+        response.status()
+    };
+    assert_eq!(status(60).await, StatusCode::OK);
+    assert_eq!(status(60).await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(status(40).await, StatusCode::OK);
+    let snapshot = stack.handle().snapshot().rate_limit;
+    let left = snapshot.dimensions.map(|dimension| dimension.available);
+    assert_eq!((left, calls.load(SeqCst)), ([8, 0], 2));
+    // One rate is not all of them, so it cannot change, nor be given beside them.
+    let error = stack
+        .handle()
+        .update(Changes::new().rate(Rate::per_second(1), 1));
+    assert_eq!(error.unwrap_err().field, "rate");
+    let quotas_now = stack.handle().rate_limit;
+    let changed = quotas_now.update("tokens", Rate::per_minute(1), 200);
+    assert!(
+        changed
+            .unwrap()
+            .to_string()
+            .contains("`burst` from 100 to 200")
+    );
+    assert_eq!(status(100).await, StatusCode::OK);
+    assert_eq!(status(1).await, StatusCode::TOO_MANY_REQUESTS);
+    let both = stack::server()
+        .http()
+        .max_in_flight(10)
+        .rate(Rate::per_second(1));
+    assert_eq!(both.rate_limit(quotas()).build().unwrap_err().field, "rate");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_may_have_several_quotas_for_each_host() {
+    let keyed =
+        quotas().keyed_by(|request: &Request<Body>| request.uri().host().map(str::to_owned));
+    let stack = stack::client()
+        .http()
+        .without_retry()
+        .rate_limit(keyed)
+        .build()
+        .unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let service = stack.layer(upstream::<Body>(&calls));
+    let ask = async |tokens| service.clone().oneshot(costly(tokens)).await;
+    assert!(ask(60).await.is_ok());
+    let error = ask(60).await.unwrap_err();
+    let rejected = Rejected::find(&*error).unwrap();
+    assert_eq!(rejected.kind, RejectedKind::RateLimited);
+    assert_eq!(rejected.dimension, Some("tokens"));
+    let limits = stack.handle().snapshot().rate_limit;
+    let left = limits[0].1.dimensions.map(|dimension| dimension.available);
+    assert_eq!((limits[0].0.as_deref(), left), (Some("good"), [9, 40]));
+    // Hints of one host do not close all.
+    let honoring = quotas().honor_retry_after(SECOND);
+    let all_hosts = stack::client().http().without_retry().rate_limit(honoring);
+    assert!(all_hosts.build().is_err());
 }

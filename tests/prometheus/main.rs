@@ -44,6 +44,7 @@ mod server;
 
 const DASHBOARD: &str = include_str!("../../examples/observability/dashboard.json");
 const RULES: &str = include_str!("../../examples/observability/alerts.yml");
+const TUNING: &str = include_str!("../../examples/observability/tuning.yml");
 
 /// An alert, and the name of the layer that it is about.
 type Alert = (&'static str, &'static str);
@@ -106,6 +107,8 @@ async fn promtool_accepts_rules_and_configuration() {
         (["check", "rules"], "alerts.yml"),
         (["check", "config"], "prometheus.yml"),
         (["test", "rules"], "alerts.test.yml"),
+        (["check", "rules"], "tuning.yml"),
+        (["test", "rules"], "tuning.test.yml"),
     ] {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/observability/");
         promtool(&[command[0], command[1], &format!("{folder}{file}")], "").await;
@@ -133,25 +136,58 @@ async fn promtool_accepts_what_the_collector_scrapes() {
 /// Every rule is named in the test of the rules, as one that fires and as one that is quiet.
 #[test]
 fn each_alert_is_tested_as_firing_and_as_quiet() {
-    let tests = include_str!("../../examples/observability/alerts.test.yml");
-    let lines = RULES.lines().map(str::trim);
-    let alerts: Vec<_> = lines
-        .filter_map(|line| line.strip_prefix("- alert: "))
-        .collect();
-    assert_eq!(alerts.len(), 6);
-    for alert in alerts {
-        let named = format!("alertname: {alert}\n");
-        let expected: Vec<_> = tests.split(&named).skip(1).map(str::trim_start).collect();
-        let quiet = expected
-            .iter()
-            .filter(|rest| rest.starts_with("exp_alerts: []"))
-            .count();
-        assert_eq!(
-            (expected.len(), quiet),
-            (3, 2),
-            "{alert}: quiet, firing, quiet"
-        );
+    let of_incidents = include_str!("../../examples/observability/alerts.test.yml");
+    let of_tuning = include_str!("../../examples/observability/tuning.test.yml");
+    for (rules, count, tests) in [(RULES, 6, of_incidents), (TUNING, 12, of_tuning)] {
+        let alerts = alerts(rules);
+        assert_eq!(alerts.len(), count);
+        for alert in alerts {
+            let named = format!("alertname: {alert}\n");
+            let expected: Vec<_> = tests.split(&named).skip(1).map(str::trim_start).collect();
+            let quiet = expected
+                .iter()
+                .filter(|rest| rest.starts_with("exp_alerts: []"))
+                .count();
+            assert_eq!(
+                (expected.len(), quiet),
+                (3, 2),
+                "{alert}: quiet, firing, quiet"
+            );
+        }
     }
+}
+
+/// Each recipe of the guide has its alert, and each alert its recipe. Only what no metric knows has
+/// none.
+#[test]
+fn each_recipe_names_its_alert() {
+    let page = include_str!("../../src/guide/tuning.md");
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let mut recipes = 0;
+    let mut named = BTreeSet::new();
+    for row in rows.filter(|row| !row.starts_with("| symptom")) {
+        recipes += 1;
+        let cells: Vec<_> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let alert = cells[4].trim_matches('`');
+        assert!(alert == cells[4].replace('`', "") && cells.len() <= 6);
+        named.insert(alert);
+    }
+    assert!(recipes >= 20, "{recipes}");
+    named.remove("none: no metric knows what the upstream meant");
+    let mut alerts: BTreeSet<_> = [alerts(RULES), alerts(TUNING)]
+        .concat()
+        .into_iter()
+        .collect();
+    // An incident is no recipe.
+    alerts.remove("CircuitOpen");
+    assert_eq!(named, alerts);
+}
+
+fn alerts(rules: &str) -> Vec<&str> {
+    let lines = rules.lines().map(str::trim);
+    lines
+        .filter_map(|line| line.strip_prefix("- alert: "))
+        .collect()
 }
 
 fn all(alerts: &[Alert]) -> BTreeSet<(String, String)> {

@@ -18,6 +18,7 @@ use tower_keep::{
     Rejected, RejectedKind,
     observe::Registry,
     rate_limit::{Dimension, Missing, Rate, RateLimitLayer},
+    store::Memory,
 };
 
 #[derive(Clone, Copy)]
@@ -246,6 +247,87 @@ async fn keys_have_their_own_within_a_total() {
     );
 }
 
+/// The provider's quotas are short, and each tenant may have them all.
+#[tokio::test(start_paused = true)]
+async fn a_greedy_tenant_leaves_the_others_their_shares() {
+    let roomy = quotas().map(|quota| quota.burst(1000));
+    let provider = [
+        Dimension::new("requests", Rate::per_second(1000)),
+        Dimension::new("input", Rate::per_second(100)).burst(400),
+        Dimension::new("output", Rate::per_second(1000)),
+    ];
+    let layer = RateLimitLayer::dimensions(roomy)
+        .cost(|prompt: &Prompt| prompt.costs)
+        .per_key(
+            |prompt: &Prompt| Some(prompt.tenant),
+            |_| {
+                Ok(["requests", "input", "output"]
+                    .map(|name| Dimension::new(name, Rate::per_second(1000))))
+            },
+        )
+        .within(provider)
+        .shares(|tenant| *tenant)
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(model));
+    let of = |tenant, input| Prompt {
+        tenant,
+        ..prompt([1, input, 1])
+    };
+    ask(&service, of(3, 7)).await.unwrap();
+    let mut greedy = 0;
+    let mut rejected = None;
+    for _ in 0..300 {
+        advance(SECOND / 10).await;
+        for _ in 0..10 {
+            match ask(&service, of(1, 10)).await {
+                Ok(()) => greedy += 10,
+                Err(error) => rejected = Some(error),
+            }
+        }
+        // A little less than its share of 75 a second.
+        ask(&service, of(3, 7)).await.unwrap();
+    }
+    let rejected = rejected.unwrap();
+    assert_eq!(rejected.dimension, Some("input"));
+    assert!(rejected.retry_after.unwrap() > Duration::ZERO);
+    // What is left, and the burst.
+    assert!((800..1_350).contains(&greedy), "{greedy}");
+    let handle = layer.handle();
+    assert_eq!(handle.key(&3).unwrap().share(), Some(0.75));
+    // Alone, it gets all.
+    advance(20 * SECOND).await;
+    ask(&service, of(1, 1)).await.unwrap();
+    assert_eq!(handle.key(&1).unwrap().share(), Some(1.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_beyond_its_share_waits_until_there_is_room() {
+    let tokens = |rate, burst| [Dimension::new("tokens", Rate::per_second(rate)).burst(burst)];
+    let layer = RateLimitLayer::dimensions(tokens(1000, 1000))
+        .cost(|prompt: &Prompt| [prompt.costs[0]])
+        .keyed_by(|prompt: &Prompt| Some(prompt.tenant))
+        .within(tokens(10, 40))
+        .shares(|_| 1)
+        .max_wait(10 * SECOND)
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(model));
+    let of = |tenant, tokens| Prompt {
+        tenant,
+        ..prompt([tokens, 0, 0])
+    };
+    ask(&service, of(1, 1)).await.unwrap();
+    // 20 are the reserve.
+    ask(&service, of(2, 19)).await.unwrap();
+    let begun = Instant::now();
+    ask(&service, of(2, 5)).await.unwrap();
+    assert_eq!(begun.elapsed(), SECOND / 2);
+    // Its own share is unused, so this one does not wait.
+    ask(&service, of(1, 4)).await.unwrap();
+    assert_eq!(begun.elapsed(), SECOND / 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_key_may_have_quotas_of_its_own() {
     let layer = RateLimitLayer::dimensions(quotas())
@@ -361,6 +443,13 @@ fn settings_that_cannot_work_are_refused() {
     );
     let none: [Dimension; 0] = [];
     assert!(RateLimitLayer::dimensions(none).build().is_err());
+    let shares = || RateLimitLayer::dimensions([one, two]).keyed_by(|_: &Prompt| Some(1));
+    assert_eq!(shares().shares(|_| 1).build().unwrap_err().field, "shares");
+    let of_total = shares().within([one, two]).shares(|_| 1);
+    assert!(of_total.build().is_ok());
+    let fleet = shares().within([one, two]).shares(|_| 1);
+    let fleet = fleet.fleet(&Memory::new(), "plans").build();
+    assert_eq!(fleet.unwrap_err().field, "shares");
     let waiting = RateLimitLayer::dimensions([one, two]).max_waiting(3);
     assert_eq!(waiting.build().unwrap_err().field, "max_waiting");
 }

@@ -7,13 +7,13 @@ use http_body_util::Empty;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 use tower_keep::{
-    Changed, RejectedKind,
+    Changed, ConfigError, RejectedKind,
     observe::Registry,
     protocol::Plain,
     rate_limit::RateLimitLayer,
     settings::{
-        self, ClientSettings, Document, HedgeSettings, RateLimitSettings, Reload, ReloadError,
-        Sections, ServerSettings, Settings, watch,
+        self, ClientSettings, DimensionsSettings, Document, HedgeSettings, RateLimitSettings,
+        Reload, ReloadError, Sections, ServerSettings, Settings, watch,
     },
     stack::{self, ClientHandle, ServerHandle},
 };
@@ -202,6 +202,50 @@ fn a_limit_by_itself_is_switched_and_waits() {
     );
     assert!(told.contains("`max_wait` from off to 1s"), "{told}");
     assert!(told.contains("`max_waiting` from 1024 to 3"), "{told}");
+}
+
+const QUOTAS: &str = "max_wait = '5s'
+    [dimensions]
+    requests = { rate = '500/m', burst = 50 }
+    micro_dollars = { rate = '20000000/d', money = true }";
+
+#[test]
+fn quotas_change_by_their_names() {
+    let settings: DimensionsSettings = read(QUOTAS).unwrap();
+    let names = ["micro_dollars", "requests"];
+    let layer = settings.builder(names).unwrap().build().unwrap();
+    let burst = || layer.handle().snapshot().dimensions.map(|one| one.burst);
+    assert_eq!(burst(), [20_000_000, 50]);
+    let mut reload = Reload::new(layer.handle().into(), settings);
+    let told = changed(&mut reload, &QUOTAS.replace("= 50", "= 70"));
+    assert_eq!(told, "rate_limit: `burst` from 50 to 70");
+    assert_eq!(burst(), [20_000_000, 70]);
+    // All or nothing: the money is valid, the requests are not.
+    let both = QUOTAS.replace("20000000", "1").replace("= 50", "= 0");
+    let error = reload.apply(read(&both).unwrap()).unwrap_err();
+    assert_eq!((error.field, error.name), ("burst", Some("requests")));
+    assert_eq!(burst(), [20_000_000, 70]);
+    let fewer = "max_wait = '5s'\npartial = true\n[dimensions]\nrequests = { rate = '500/m' }";
+    let error = reload.apply(read(fewer).unwrap()).unwrap_err();
+    assert_eq!(error.field, "dimensions");
+}
+
+#[test]
+fn quotas_that_the_code_does_not_name_are_an_error() {
+    let settings: DimensionsSettings = read(QUOTAS).unwrap();
+    let field = |error: ConfigError| (error.field, error.value);
+    let missing = settings.builder(["requests", "micro_dollars", "tokens"]);
+    assert_eq!(field(missing.unwrap_err()).0, "dimensions");
+    let unknown = settings.builder(["requests"]).unwrap_err();
+    assert_eq!(field(unknown), ("dimensions", "\"micro_dollars\"".into()));
+    let total: DimensionsSettings =
+        read("dimensions.a = { rate = '1/s' }\nwithin.a = { rate = '9/s' }").unwrap();
+    let keyed = total.builder(["a"]).unwrap().keyed_by(|_: &u8| Some(1));
+    assert!(keyed.build().is_ok());
+    assert_eq!(
+        total.builder(["a"]).unwrap().build().unwrap_err().field,
+        "within"
+    );
 }
 
 /// As of `max_wait` in code: calls wait once a file says so.

@@ -9,9 +9,9 @@ use tower_keep::{
     protocol::Plain,
     rate_limit::Rate,
     settings::{
-        self, Alone, BulkheadSettings, CircuitBreakerSettings, ClientSettings, HedgeSettings,
-        OrOff, RateLimitSettings, ReadError, Reload, RetrySettings, ServerSettings, Settings,
-        ThrottleSettings, TimeoutSettings,
+        self, Alone, BulkheadSettings, CircuitBreakerSettings, ClientSettings, DimensionsSettings,
+        HedgeSettings, OrOff, RateLimitSettings, ReadError, Reload, RetrySettings, ServerSettings,
+        Settings, ThrottleSettings, TimeoutSettings,
     },
     stack,
 };
@@ -197,6 +197,7 @@ fn all_types() -> Vec<(&'static str, Reader)> {
         ("circuit_breaker", reads::<CircuitBreakerSettings>),
         ("retry", reads::<RetrySettings>),
         ("rate_limit", reads::<RateLimitSettings>),
+        ("dimensions", reads::<DimensionsSettings>),
         ("bulkhead", reads::<BulkheadSettings>),
         ("timeout", reads::<TimeoutSettings>),
         ("hedge", reads::<HedgeSettings>),

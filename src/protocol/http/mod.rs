@@ -58,6 +58,7 @@ mod client;
 mod deadline;
 mod deadline_fields;
 mod error;
+mod first_byte;
 mod head;
 mod keep_body;
 #[cfg(feature = "serde")]
@@ -86,6 +87,7 @@ pub use client::{Client, Idempotent, NotIdempotent};
 pub(super) use deadline_fields::{read as read_deadline, shorten_grpc};
 #[cfg(feature = "tonic-014")]
 pub(super) use error::Cause;
+pub use first_byte::{FirstByte, FirstByteBody, FirstByteFuture, FirstByteLayer};
 pub use head::RequestHead;
 pub use keep_body::{CloneBody, CopyBody, KeepBody, RecordBody};
 #[cfg(feature = "serde")]

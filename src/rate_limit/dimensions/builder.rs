@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::{
     closures::{CostsOf, UnitCosts, Unsettled, UsesOf},
     dimension::Dimension,
-    keyed::MakeQuotas,
+    keyed::{MakeQuotas, WeightOf},
 };
 use crate::{
     ConfigError, Name,
@@ -47,6 +47,8 @@ pub struct PerKeyDimensions<F: HasKey, const N: usize> {
     pub(super) key: F,
     /// `None` if all keys have the same.
     pub(super) quotas: Option<MakeQuotas<F::Key, N>>,
+    /// The weights of keys, if they have shares of the total.
+    pub(super) weights: Option<WeightOf<F::Key>>,
 }
 
 impl<F: HasKey, const N: usize> sealed::KeyIsSet for PerKeyDimensions<F, N> {}
@@ -182,6 +184,7 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         self.with_key(PerKeyDimensions {
             key: KeyFn::new(key),
             quotas: None,
+            weights: None,
         })
     }
 
@@ -200,7 +203,15 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         self.with_key(PerKeyDimensions {
             key: KeyFn::new(key),
             quotas: Some(Arc::new(quotas)),
+            weights: None,
         })
+    }
+
+    /// Sets the total of all keys, from a file. `build` rejects it without a key.
+    #[cfg(feature = "serde")]
+    pub(crate) fn total(mut self, total: [Dimension; N]) -> Self {
+        self.values.total = Some(total);
+        self
     }
 
     fn with_key<L>(self, key: L) -> DimensionsBuilder<N, L, P, C, U> {
@@ -281,6 +292,14 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
         self
     }
 
+    /// The longest time that a hint closes the quotas, if hints are honored.
+    #[cfg(feature = "http")]
+    pub(crate) fn honored(&self) -> Option<Duration> {
+        let settings = &self.values.settings;
+        let honors = settings.enabled && settings.max_penalty > 0;
+        honors.then(|| Duration::from_nanos(settings.max_penalty))
+    }
+
     /// If `false`, lets every call through, with the same type. Default `true`.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.values.settings.enabled = enabled;
@@ -320,6 +339,48 @@ impl<const N: usize, K: KeyIsSet, P, C, U> DimensionsBuilder<N, K, P, C, U> {
     /// [`Left::is_total`](crate::Left::is_total) separates the two, and both are advertised.
     pub fn within(mut self, total: [Dimension; N]) -> Self {
         self.values.total = Some(total);
+        self
+    }
+}
+
+impl<F: HasKey, const N: usize, P, C, U> DimensionsBuilder<N, PerKeyDimensions<F, N>, P, C, U> {
+    /// Gives each key a share of the [total](Self::within), by a weight: a closure `Fn(&K) -> u32`,
+    /// called at the key's first request. The shares hold while a quota of the total is short.
+    /// Otherwise each key takes what its own quotas allow.
+    ///
+    /// Half of a total's burst is a reserve. A call within its key's share may use it. A call
+    /// beyond the share is admitted as long as the reserve stays whole, and otherwise waits or is
+    /// rejected. So a key that keeps within its share is not rejected for what others take, and
+    /// what it leaves is not wasted. The bursts of all shares together are half of the reserve. A
+    /// call above its share's whole burst waits until the share is unused, and overdraws it once.
+    ///
+    /// A share is the key's weight over the weights of all keys that have called in the last ten to
+    /// twenty seconds. Keys past the bound, and requests without a key, have one share of weight 1
+    /// together. A weight of 0 gets only what the others leave, and one above 65 535 counts as
+    /// that. Default: no shares, so that a call takes what it finds. A fleet's total cannot have
+    /// shares.
+    ///
+    /// ```
+    /// use tower_keep::rate_limit::{Dimension, Rate, RateLimitLayer};
+    ///
+    /// struct Prompt { tenant: &'static str, tokens: u64 }
+    ///
+    /// let tokens = |units| [Dimension::new("tokens", Rate::per_minute(units))];
+    /// let quotas = RateLimitLayer::dimensions(tokens(80_000))
+    ///     .cost(|prompt: &Prompt| [prompt.tokens])
+    ///     .keyed_by(|prompt: &Prompt| Some(prompt.tenant))
+    ///     // The provider's quota, for all tenants.
+    ///     .within(tokens(100_000))
+    ///     .shares(|tenant| if *tenant == "gold" { 3 } else { 1 })
+    ///     .build()?;
+    /// # let _ = quotas;
+    /// # Ok::<_, tower_keep::ConfigError>(())
+    /// ```
+    pub fn shares<W>(mut self, weight: W) -> Self
+    where
+        W: Fn(&F::Key) -> u32 + Send + Sync + 'static,
+    {
+        self.key.weights = Some(Arc::new(weight));
         self
     }
 }

@@ -75,7 +75,14 @@ impl Dimension {
         self
     }
 
-    pub(super) fn units(&self) -> u64 {
+    /// Checks rate and burst.
+    #[cfg(feature = "serde")]
+    pub(crate) fn checked(&self) -> Result<(), ConfigError> {
+        self.quotas().map(|_| ())
+    }
+
+    /// The burst that was set, or the units of one period.
+    pub(crate) fn units(&self) -> u64 {
         self.burst.unwrap_or_else(|| self.rate.count().max(1))
     }
 

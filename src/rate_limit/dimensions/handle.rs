@@ -24,9 +24,11 @@ pub struct DimensionsHandle<const N: usize> {
 
 /// A limit of several quotas at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DimensionsSnapshot<const N: usize> {
     /// The quotas, in their order.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_list"))]
     pub dimensions: [DimensionSnapshot; N],
     /// Calls in the wait queue.
     pub waiting: usize,
@@ -36,6 +38,7 @@ pub struct DimensionsSnapshot<const N: usize> {
 
 /// One quota at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DimensionSnapshot {
     /// The quota's name.
@@ -95,6 +98,15 @@ impl<const N: usize> DimensionsHandle<N> {
     #[must_use]
     pub fn left(&self) -> Vec<Left> {
         self.state.left(self.state.clock.now())
+    }
+
+    /// Returns the key's part of the quotas of all keys, from 0 to 1, if keys have
+    /// [shares](crate::rate_limit::DimensionsBuilder::shares).
+    #[must_use]
+    pub fn share(&self) -> Option<f64> {
+        let of_total = self.state.share.as_ref()?;
+        let now = self.state.clock.now();
+        Some(of_total.active.part(&of_total.share, now))
     }
 
     /// Corrects the units that a call has taken of each quota to those that it has used, for
@@ -159,4 +171,13 @@ impl<const N: usize, C, U> Controlled for DimensionsGate<N, C, U> {
     fn control(&self) -> DimensionsHandle<N> {
         DimensionsHandle::new(self.state.clone())
     }
+}
+
+/// Serializes an array of any length, which serde does not do by itself.
+#[cfg(feature = "serde")]
+fn as_list<S: serde::Serializer, const N: usize>(
+    dimensions: &[DimensionSnapshot; N],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(dimensions)
 }

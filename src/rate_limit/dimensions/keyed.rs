@@ -9,10 +9,12 @@ use super::{
     closures::Settles,
     gate::DimensionsGate,
     handle::DimensionsHandle,
-    state::{Quotaed, State, Tallies, seen},
+    observed::seen,
+    state::{Quotaed, ShareOfTotal, State, Tallies},
 };
 use crate::{
     ConfigError, Rejected, RejectedKind,
+    algorithm::{ActiveWeights, Share},
     ambient::clock::Clock,
     gate::{Keyable, MissingKey},
     keyed::partitions::{Evict, Factory},
@@ -28,6 +30,8 @@ use crate::{
 /// Makes the quotas of keys.
 pub struct DimensionsFactory<K, const N: usize, C, U> {
     pub(super) quotas: MakeQuotas<K, N>,
+    /// The weight of a key's share of the total, if keys have shares.
+    pub(super) weights: Option<WeightOf<K>>,
     /// The fleet that the quotas are shared in, if they are.
     pub(super) fleet: Option<FleetOfKeys<K>>,
     pub(super) parts: Parts<N>,
@@ -49,10 +53,15 @@ pub(super) struct AllKeys(
 pub(super) type MakeQuotas<K, const N: usize> =
     Arc<dyn Fn(&K) -> Result<[Dimension; N], ConfigError> + Send + Sync>;
 
+/// Returns the weight of a key.
+pub(super) type WeightOf<K> = Arc<dyn Fn(&K) -> u32 + Send + Sync>;
+
 /// The parts that all keys share.
 #[derive(Debug, Clone)]
 pub(super) struct Parts<const N: usize> {
     pub(super) total: Option<Arc<Quotaed<N>>>,
+    /// The keys that call, if they have shares of the total.
+    pub(super) active: Option<Arc<ActiveWeights>>,
     /// The part that asks the store, if the quotas are shared.
     pub(super) fleet: Option<Arc<Fleet>>,
     pub(super) settings: Settings,
@@ -61,11 +70,12 @@ pub(super) struct Parts<const N: usize> {
 }
 
 impl<const N: usize> Parts<N> {
-    /// `name`: of a fleet's quotas, what follows the name of a dimension in the store.
+    /// `name`: of a fleet's quotas, what follows the name of a dimension in the store. `weight`: of
+    /// the share of the total, if keys have shares.
     pub(super) fn state(
         &self,
         dimensions: [Dimension; N],
-        name: &str,
+        (name, weight): (&str, u32),
         partition: Option<u64>,
         tally: GateTally,
     ) -> Result<Arc<State<N>>, ConfigError> {
@@ -77,6 +87,10 @@ impl<const N: usize> Parts<N> {
         let state = Arc::new(State {
             own,
             total: self.total.clone(),
+            share: self.active.clone().map(|active| ShareOfTotal {
+                share: Share::new(weight),
+                active,
+            }),
             queue: Default::default(),
             settings,
             clock: self.clock,
@@ -104,8 +118,11 @@ where
         let of_key = |of_keys: &FleetOfKeys<K>| format!(":{}", of_keys.hash(key));
         let name = self.fleet.as_ref().map(of_key).unwrap_or_default();
         let (quotas, tally) = ((self.quotas)(key)?, self.all.0.key());
+        let weight = self.weights.as_ref().map_or(1, |weight| weight(key));
         Ok(DimensionsGate {
-            state: self.parts.state(quotas, &name, partition, tally)?,
+            state: self
+                .parts
+                .state(quotas, (&name, weight), partition, tally)?,
             costs: self.costs.clone(),
             uses: self.uses.clone(),
         })
@@ -145,11 +162,13 @@ where
 
 impl<const N: usize, C, U> Evict for DimensionsGate<N, C, U> {
     fn is_fresh(&self) -> bool {
-        let state = &*self.state;
+        let (state, now) = (&*self.state, self.state.clock.now());
+        let share = state.share.as_ref();
         !state.changed.load(Ordering::Relaxed)
             && state.queue.is_empty()
             && state.queue.is_unused()
-            && state.own.limits.is_fresh(state.clock.now())
+            && state.own.limits.is_fresh(now)
+            && share.is_none_or(|of_total| of_total.share.is_fresh(now))
     }
 
     fn is_held(&self) -> bool {

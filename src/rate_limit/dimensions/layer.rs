@@ -46,6 +46,7 @@ where
     /// - A zero rate or period.
     /// - A burst of 0, or one that refills in over a year.
     /// - `max_waiting` without `max_wait`.
+    /// - A file's `within`, which needs a key.
     pub fn build(self) -> Result<DimensionsLayer<N, P, C, U>, ConfigError> {
         let Self {
             values,
@@ -55,8 +56,12 @@ where
             ..
         } = self;
         let name = values.settings.name;
+        if values.total.is_some() {
+            let fix = "set a key too, with `keyed_by` or `per_key`, or leave it";
+            return Err(ConfigError::new("within", "dimensions", fix).of("rate_limit", name));
+        }
         let (parts, tally) = values.parts()?;
-        let state = parts.state(values.dimensions, "", None, tally.all());
+        let state = parts.state(values.dimensions, ("", 1), None, tally.all());
         let state = state.map_err(|error| error.of("rate_limit", name))?;
         register(&state);
         watch(&parts.tallies, Some(&state));
@@ -75,7 +80,8 @@ where
     /// found no room.
     ///
     /// # Errors
-    /// As without keys, except that key settings are allowed. A `max_keys` of 0 is an error.
+    /// As without keys, except that key settings are allowed. A `max_keys` of 0 is an error, and so
+    /// are shares without a total, or of a fleet's.
     pub fn build(self) -> Result<KeyedDimensionsLayer<N, F, P, C, U>, ConfigError> {
         let Self {
             values,
@@ -87,9 +93,15 @@ where
         let settings = values.settings;
         let max_keys = values.keys.max_keys(1024);
         let max_keys = max_keys.map_err(|error| error.of("rate_limit", settings.name))?;
-        let (parts, tally) = values.parts()?;
+        let (mut parts, tally) = values.parts()?;
         let fleet = parts.fleet.clone();
-        let state = parts.state(values.dimensions, ":shared", None, tally.keyless());
+        if key.weights.is_some() {
+            let checked = parts.checked_for_shares();
+            checked.map_err(|error| error.of("rate_limit", settings.name))?;
+            parts.active = Some(Arc::default());
+        }
+        let shared = (":shared", 1);
+        let state = parts.state(values.dimensions, shared, None, tally.keyless());
         let state = state.map_err(|error| error.of("rate_limit", settings.name))?;
         let all = Arc::new(AllKeys(tally.clone(), settings, fleet.clone()));
         register(&all);
@@ -102,6 +114,7 @@ where
         let alike: MakeQuotas<F::Key, N> = Arc::new(move |_| Ok(values.dimensions));
         let factory = DimensionsFactory {
             quotas: key.quotas.unwrap_or(alike),
+            weights: key.weights,
             fleet: fleet.map(FleetOfKeys::new),
             parts,
             costs,
@@ -124,6 +137,33 @@ where
             Keyed::new(key.key, parts),
             protocol,
         ))
+    }
+}
+
+impl<const N: usize, C: Clone, U: Settles + Clone> DimensionsBuilder<N, NotKeyed, Plain, C, U> {
+    /// Builds a gate, to combine with others in [one layer](GateLayer::new), which has the
+    /// protocol. A stack takes the builder itself.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<DimensionsGate<N, C, U>, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
+    }
+}
+
+impl<const N: usize, F, C, U> DimensionsBuilder<N, PerKeyDimensions<F, N>, Plain, C, U>
+where
+    F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
+    C: Clone + Send + Sync + 'static,
+    U: Settles + Clone + Send + Sync + 'static,
+{
+    /// Builds a gate, to combine with others in [one layer](GateLayer::new), which has the
+    /// protocol. A stack takes the builder itself.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn gate(self) -> Result<Keyed<F, DimensionsGate<N, C, U>>, ConfigError> {
+        self.build().map(|layer| layer.gate().clone())
     }
 }
 
@@ -159,6 +199,7 @@ impl<const N: usize> Values<N> {
         });
         let parts = Parts {
             total,
+            active: None,
             fleet,
             settings,
             clock,
@@ -174,6 +215,19 @@ impl<const N: usize> Values<N> {
             Some(outage) if !is_shared && outage != Outage::Closed => {
                 let fix = "name a store with `fleet`, or leave it";
                 Err(ConfigError::new("while_down", outage, fix))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<const N: usize> Parts<N> {
+    fn checked_for_shares(&self) -> Result<(), ConfigError> {
+        let refused = |fix| Err(ConfigError::new("shares", "set", fix));
+        match (&self.total, &self.fleet) {
+            (None, _) => refused("say what is shared, with `within`, or leave it"),
+            (_, Some(_)) => {
+                refused("leave it: a store grants units to the process that asks first")
             }
             _ => Ok(()),
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::{
     ConfigError, RejectedKind,
-    algorithm::{Dimensions, OverDimension, Rate},
+    algorithm::{Claim, Dimensions, OverDimension, Rate},
     rate_limit::fleet::{Fleet, FleetDimensions, Granted},
 };
 
@@ -17,6 +17,9 @@ pub(super) enum Limits<const N: usize> {
 
 /// The moment at which a call was expected to fit. `None` for a call that comes just now.
 pub(super) type Due = Option<u64>;
+
+/// The share of a call's key, if keys have shares of these quotas. A fleet's quotas have none.
+pub(super) type Claimed<'a, const N: usize> = Option<&'a Claim<'a, N>>;
 
 impl<const N: usize> Limits<N> {
     pub(super) fn fleet(&self) -> Option<&Arc<Fleet>> {
@@ -33,17 +36,29 @@ impl<const N: usize> Limits<N> {
     }
 
     #[inline]
-    pub(super) fn take(&self, costs: &[u64; N], due: Due, now: u64) -> Result<(), OverDimension> {
+    pub(super) fn take(
+        &self,
+        costs: &[u64; N],
+        claim: Claimed<'_, N>,
+        due: Due,
+        now: u64,
+    ) -> Result<(), OverDimension> {
         match self {
-            Self::Own(own) => own.take(costs, due.unwrap_or(now), now),
+            Self::Own(own) => own.take(costs, claim, due.unwrap_or(now), now),
             Self::Fleet(fleet) => fleet.take(costs, due.is_none(), now),
         }
     }
 
     /// Looks whether a call would be admitted. A store is told what is missing.
-    pub(super) fn check(&self, costs: &[u64; N], due: Due, now: u64) -> Result<(), OverDimension> {
+    pub(super) fn check(
+        &self,
+        costs: &[u64; N],
+        claim: Claimed<'_, N>,
+        due: Due,
+        now: u64,
+    ) -> Result<(), OverDimension> {
         match self {
-            Self::Own(own) => own.check(costs, due.unwrap_or(now), now),
+            Self::Own(own) => own.check(costs, claim, due.unwrap_or(now), now),
             Self::Fleet(fleet) => fleet.check(costs, due.is_none(), now),
         }
     }
@@ -55,23 +70,35 @@ impl<const N: usize> Limits<N> {
         }
     }
 
-    pub(super) fn longest(&self, costs: &[u64; N], before: &[u64; N], now: u64) -> (usize, u64) {
+    pub(super) fn longest(
+        &self,
+        costs: &[u64; N],
+        before: &[u64; N],
+        claim: Claimed<'_, N>,
+        now: u64,
+    ) -> (usize, u64) {
         match self {
-            Self::Own(own) => own.longest(costs, before, now),
+            Self::Own(own) => own.longest(costs, before, claim, now),
             Self::Fleet(fleet) => fleet.longest(costs, before, now),
         }
     }
 
-    pub(super) fn ready_in(&self, costs: &[u64; N], before: &[u64; N], now: u64) -> (usize, u64) {
+    pub(super) fn ready_in(
+        &self,
+        costs: &[u64; N],
+        before: &[u64; N],
+        claim: Claimed<'_, N>,
+        now: u64,
+    ) -> (usize, u64) {
         match self {
-            Self::Own(own) => own.longest(costs, before, now),
+            Self::Own(own) => own.longest(costs, before, claim, now),
             Self::Fleet(fleet) => fleet.ready_in(costs, before, now),
         }
     }
 
-    pub(super) fn give_back(&self, units: &[u64; N], now: u64) {
+    pub(super) fn give_back(&self, units: &[u64; N], claim: Claimed<'_, N>, now: u64) {
         match self {
-            Self::Own(own) => own.give_back(units, now),
+            Self::Own(own) => own.give_back(units, claim, now),
             Self::Fleet(fleet) => fleet.give_back(units, now),
         }
     }
@@ -81,13 +108,19 @@ impl<const N: usize> Limits<N> {
     /// that lives for longer than they were granted for.
     pub(super) fn undo(&self, units: &[u64; N], now: u64) {
         if let Self::Own(own) = self {
-            own.give_back(units, now);
+            own.give_back(units, None, now);
         }
     }
 
-    pub(super) fn settle(&self, taken: &[u64; N], used: &[u64; N], now: u64) {
+    pub(super) fn settle(
+        &self,
+        taken: &[u64; N],
+        used: &[u64; N],
+        claim: Claimed<'_, N>,
+        now: u64,
+    ) {
         match self {
-            Self::Own(own) => own.settle(taken, used, now),
+            Self::Own(own) => own.settle(taken, used, claim, now),
             Self::Fleet(fleet) => fleet.settle(taken, used, now),
         }
     }
@@ -142,7 +175,7 @@ impl<const N: usize> Limits<N> {
     pub(super) fn wait(&self, dimension: usize, units: u64, now: u64) -> u64 {
         let mut costs = [0; N];
         costs[dimension] = units;
-        self.longest(&costs, &[0; N], now).1
+        self.longest(&costs, &[0; N], None, now).1
     }
 
     pub(super) fn update(

@@ -8,10 +8,13 @@ mod handle;
 mod keyed;
 mod layer;
 mod limits;
+mod observed;
 mod shared;
 mod state;
 
 pub use builder::{DimensionsBuilder, PerKeyDimensions};
+#[cfg(feature = "http")]
+pub(crate) use closures::Settles;
 pub use closures::{CostsOf, UnitCosts, Unsettled, UsesOf};
 pub use dimension::Dimension;
 pub use gate::DimensionsGate;

@@ -10,16 +10,16 @@ use std::{
 
 use crate::{
     Rejected, RejectedKind,
-    algorithm::{Dimensions, OverDimension, OverLimit, Quotas},
+    algorithm::{ActiveWeights, Claim, Dimensions, OverDimension, OverLimit, Quotas, Share},
     ambient::clock::{Clock, nanos},
     call::Left,
     keyed::partitions::Hold,
-    observe::{self, FleetCounts, GateTally, Instance, Observed, Tally},
+    observe::{GateTally, Tally},
     protocol::{Hint, Quota},
     queue::{Blocked, Resource, WaitQueueOf},
     rate_limit::{
-        Dimension, bucket,
-        dimensions::limits::{Due, Limits},
+        Dimension,
+        dimensions::limits::{Claimed, Due, Limits},
         fleet::Granted,
         key_hash::KeyHash,
         settings::Settings,
@@ -32,6 +32,8 @@ pub(super) struct State<const N: usize> {
     pub(super) own: Quotaed<N>,
     /// The quotas of all keys together, if there are any.
     pub(super) total: Option<Arc<Quotaed<N>>>,
+    /// The key's share of the total, if keys have shares.
+    pub(super) share: Option<ShareOfTotal<N>>,
     pub(super) queue: WaitQueueOf<[u64; N]>,
     pub(super) settings: Settings,
     pub(super) clock: Clock,
@@ -41,6 +43,13 @@ pub(super) struct State<const N: usize> {
     /// If true, it was changed by hand and differs from a newly made one. Relaxed: an eviction
     /// makes sure that nothing else holds it, and so sees every change.
     pub(super) changed: AtomicBool,
+}
+
+/// A key's share of the quotas of all keys, and the weights of the keys that call.
+#[derive(Debug)]
+pub(super) struct ShareOfTotal<const N: usize> {
+    pub(super) share: Share<N>,
+    pub(super) active: Arc<ActiveWeights>,
 }
 
 /// Quotas, with their names.
@@ -143,38 +152,55 @@ impl<const N: usize> State<N> {
         self.total.as_ref().map(|total| &total.limits)
     }
 
+    /// Returns the key's share of the total, if keys have shares. The key counts as active then.
+    pub(super) fn claim(&self, now: u64) -> Option<Claim<'_, N>> {
+        let of_total = self.share.as_ref()?;
+        Some(of_total.active.claim(&of_total.share, now))
+    }
+
     /// Takes the costs from the key's own quotas and from the total, or takes nothing.
     pub(super) fn take(&self, costs: &[u64; N], due: Due, now: u64) -> Result<(), Over> {
         let own = &self.own.limits;
+        let Some(total) = self.total() else {
+            return own.take(costs, None, due, now).map_err(Over::own);
+        };
+        let claim = self.claim(now);
+        let claim = claim.as_ref();
         // The total is checked first, so that a rejected call takes nothing.
-        if let Some(Err(over)) = self.total().map(|total| total.check(costs, due, now)) {
+        if let Err(over) = total.check(costs, claim, due, now) {
             if over.over == OverLimit::CostAboveBurst {
                 return Err(Over::total(over));
             }
             // A store is told of both at once.
-            let of_own = own.check(costs, due, now).map_err(Over::own);
+            let of_own = own.check(costs, None, due, now).map_err(Over::own);
             let longest = self.longest(costs, &[0; N], now);
             return Err(longest.unwrap_or(of_own.err().unwrap_or(Over::total(over))));
         }
-        own.take(costs, due, now).map_err(Over::own)?;
-        match self.total().map(|total| total.take(costs, due, now)) {
-            None | Some(Ok(())) => Ok(()),
-            Some(Err(over)) => {
-                own.undo(costs, now);
-                Err(Over::total(over))
-            }
-        }
+        own.take(costs, None, due, now).map_err(Over::own)?;
+        total.take(costs, claim, due, now).map_err(|over| {
+            own.undo(costs, now);
+            Over::total(over)
+        })
     }
 
     /// Returns the quota that a call has to wait for longest, if `before` comes first. `None` if it
     /// need not wait.
     pub(super) fn longest(&self, costs: &[u64; N], before: &[u64; N], now: u64) -> Option<Over> {
-        self.longest_by(|limits| limits.longest(costs, before, now))
+        self.longest_by(now, |limits, claim| {
+            limits.longest(costs, before, claim, now)
+        })
     }
 
-    fn longest_by(&self, longest: impl Fn(&Limits<N>) -> (usize, u64)) -> Option<Over> {
-        let own = (longest(&self.own.limits), false);
-        let total = self.total().map(|total| (longest(total), true));
+    fn longest_by(
+        &self,
+        now: u64,
+        longest: impl Fn(&Limits<N>, Claimed<'_, N>) -> (usize, u64),
+    ) -> Option<Over> {
+        let own = (longest(&self.own.limits, None), false);
+        let total = self.total().map(|total| {
+            let claim = self.claim(now);
+            (longest(total, claim.as_ref()), true)
+        });
         let ((dimension, wait), is_total) = match total {
             Some(total) if total.0.1 > own.0.1 => total,
             _ => own,
@@ -193,23 +219,31 @@ impl<const N: usize> State<N> {
     }
 
     pub(super) fn give_back(&self, costs: &[u64; N], now: u64) {
-        self.all().for_each(|limits| limits.give_back(costs, now));
+        self.return_units(costs, now);
         self.notify(now);
     }
 
+    fn return_units(&self, costs: &[u64; N], now: u64) {
+        self.own.limits.give_back(costs, None, now);
+        if let Some(total) = self.total() {
+            total.give_back(costs, self.claim(now).as_ref(), now);
+        }
+    }
+
     pub(super) fn settle(&self, taken: &[u64; N], used: &[u64; N], now: u64) {
-        self.all()
-            .for_each(|limits| limits.settle(taken, used, now));
+        self.correct(taken, used, now);
         self.notify(now);
     }
 
     pub(super) fn charge(&self, units: &[u64; N], now: u64) {
-        self.all()
-            .for_each(|limits| limits.settle(&[0; N], units, now));
+        self.correct(&[0; N], units, now);
     }
 
-    fn all(&self) -> impl Iterator<Item = &Limits<N>> {
-        std::iter::once(&self.own.limits).chain(self.total())
+    fn correct(&self, taken: &[u64; N], used: &[u64; N], now: u64) {
+        self.own.limits.settle(taken, used, None, now);
+        if let Some(total) = self.total() {
+            total.settle(taken, used, self.claim(now).as_ref(), now);
+        }
     }
 
     pub(super) fn close_for(&self, wait: Duration, now: u64) {
@@ -221,6 +255,9 @@ impl<const N: usize> State<N> {
 
     pub(super) fn reset(&self, now: u64) {
         self.own.limits.reset(now);
+        if let Some(of_total) = &self.share {
+            of_total.share.reset();
+        }
         self.notify(now);
     }
 
@@ -296,53 +333,6 @@ impl Over {
     }
 }
 
-impl<const N: usize> Observed for State<N> {
-    fn layer(&self) -> &'static str {
-        self.tally.layer
-    }
-
-    fn name(&self) -> Option<&'static str> {
-        self.tally.name
-    }
-
-    fn observe(&self) -> Instance {
-        let queued = Some(self.queue.waiting() as u64);
-        let settings = Some(&self.settings);
-        let fleet = self.own.limits.fleet().map(|fleet| fleet.counts());
-        bucket::observe(
-            (&self.tally, settings),
-            None::<(_, u64)>,
-            seen(queued, fleet),
-        )
-    }
-}
-
-impl<const N: usize> Observed for Seen<N> {
-    fn layer(&self) -> &'static str {
-        self.tally.layer
-    }
-
-    fn name(&self) -> Option<&'static str> {
-        self.tally.name
-    }
-
-    fn observe(&self) -> Instance {
-        let state = self.state.get().and_then(Weak::upgrade);
-        let quota = state.map(|state| state.own.limits.quota(self.place));
-        bucket::observe((&self.tally, None), quota, seen(None, None))
-    }
-}
-
-/// Returns the registry's view of the state beside the counts.
-pub(super) fn seen(queued: Option<u64>, fleet: Option<FleetCounts>) -> observe::State {
-    observe::State::RateLimit {
-        queued,
-        keys: None,
-        evictions: None,
-        fleet,
-    }
-}
-
 /// The quotas as the part that asks a store sees them.
 impl<const N: usize> Granted for State<N> {
     fn granted(&self, _: KeyHash) {
@@ -361,11 +351,13 @@ impl<const N: usize> Resource<[u64; N]> for State<N> {
     }
 
     fn ready_in(&self, costs: [u64; N], before: [u64; N], now: u64) -> Option<u64> {
-        let over = self.longest_by(|limits| limits.ready_in(&costs, &before, now));
+        let over = self.longest_by(now, |limits, claim| {
+            limits.ready_in(&costs, &before, claim, now)
+        });
         Some(over.and_then(|over| over.wait()).map_or(0, nanos))
     }
 
     fn give_back(&self, costs: [u64; N], now: u64) {
-        self.all().for_each(|limits| limits.give_back(&costs, now));
+        self.return_units(&costs, now);
     }
 }

@@ -267,6 +267,7 @@ impl Observed for Table {
         self.tally.name
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "at most 2^28")]
     fn observe(&self) -> Instance {
         let state = State::RateLimit {
             queued: Some(self.queues.waiting() as u64),
@@ -275,6 +276,9 @@ impl Observed for Table {
             fleet: self.buckets.fleet().map(|fleet| fleet.counts()),
         };
         let quota = (self.buckets.rate(), self.buckets.burst());
-        bucket::observe((&self.tally, Some(&self.settings)), Some(quota), state)
+        let settings = Some(&self.settings);
+        let mut seen = bucket::observe((&self.tally, settings), Some(quota), state);
+        seen.config.push(("max_keys", self.max_keys as f64));
+        seen
     }
 }

@@ -45,6 +45,7 @@ pub(in crate::rate_limit) struct Table {
     pub(super) settings: Settings,
     pub(super) hashing: KeyHashing,
     missing: Missing,
+    pub(super) max_keys: usize,
     /// Locked to read it, and for rejections of counted keys if it is free.
     top: Mutex<Top>,
     pub(super) tally: GateTally,
@@ -105,7 +106,7 @@ impl Table {
         buckets: Buckets,
         clock: Clock,
         settings: Settings,
-        missing: Missing,
+        (missing, max_keys): (Missing, usize),
         tally: GateTally,
     ) -> Self {
         let hashing = buckets.hashing();
@@ -116,6 +117,7 @@ impl Table {
             settings,
             hashing,
             missing,
+            max_keys,
             top: Mutex::default(),
             tally,
         }

@@ -38,8 +38,10 @@ pub enum End {
     ErrorEvent,
     /// A failure of the body, or the end of a stream before its last event.
     Cut,
-    /// A reader that dropped the body.
+    /// A reader that dropped the body, or a caller that dropped the call before its response.
     Left,
+    /// A call that failed, or was rejected further inside, without a response.
+    Failed,
 }
 
 /// The reason why a response was passed on unread.
@@ -83,6 +85,18 @@ pub(super) struct Meter {
 struct Start {
     bytes: [u8; LONGEST],
     length: usize,
+}
+
+impl Report {
+    pub(super) fn without_response(end: End) -> Self {
+        Self {
+            usage: None,
+            end,
+            bytes: 0,
+            unread: None,
+            overlong: 0,
+        }
+    }
 }
 
 impl Meter {

@@ -5,7 +5,7 @@
 //! call therefore takes an estimate, and [`meter`] reads the body as it passes. At the end it calls
 //! a closure, which settles:
 //! [`RateLimitHandle::settle`](crate::rate_limit::RateLimitHandle::settle) refunds units taken in
-//! excess, and charges units taken short.
+//! excess, and charges units taken short. [`MeterLayer`] does so for every response of a service.
 //!
 //! Each byte is passed on unchanged, in its frame, and at once. The JSON is not parsed: a [small
 //! state machine](Shape) looks for a few paths in it, however the events are split. Memory is
@@ -17,7 +17,8 @@
 //! | a stream with its last event ([`openai`]: `[DONE]`; [`anthropic`]: `message_stop`) | [`End::Complete`], at that event |
 //! | a stream that ends before that, a body that fails | [`End::Cut`], with the usage so far |
 //! | an error of the provider in a stream, or in a body whose status is 200 | [`End::ErrorEvent`] |
-//! | a body that its reader drops | [`End::Left`] |
+//! | a body that its reader drops, a call that its caller drops | [`End::Left`] |
+//! | a call that fails without a response (of [`MeterLayer`]) | [`End::Failed`] |
 //! | JSON that is not a stream | [`End::Complete`], at its end |
 //! | a usage in several events, or field by field | the largest of each field: they are totals so far |
 //! | a response without a usage | `usage: None` |
@@ -30,9 +31,11 @@
 mod body;
 mod events;
 mod json;
+mod layer;
 mod meter;
 mod shape;
 
 pub use body::{MeteredBody, meter};
+pub use layer::{MeterLayer, Metered, MeteredFuture};
 pub use meter::{End, Report, Unread};
 pub use shape::{Event, Shape, Usage, UsageField, anthropic, openai};
