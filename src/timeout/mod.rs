@@ -39,10 +39,13 @@
 
 #[cfg(feature = "http")]
 mod body;
+mod covers;
 mod future;
 mod handle;
+mod hold;
 mod layer;
 mod limit;
+mod number;
 mod scope;
 mod service;
 mod state;
