@@ -150,9 +150,16 @@ impl CircuitGate {
     #[cold]
     fn admit_unless_open(&self, now: &Now) -> Result<Pass, Box<Rejected>> {
         let state = &*self.state;
-        let (decision, transition) = state.breaker.admit(current_stripe(), now.by(&state.clock));
-        state.publish(transition);
-        decision.map_err(|open| Box::new(state.tally.reject(RejectedKind::CircuitOpen, open.wait)))
+        let now = now.by(&state.clock);
+        let decision = match state.breaker.rejection(now) {
+            Some(open) => Err(open),
+            None => {
+                let (decision, transition) = state.breaker.admit(current_stripe(), now);
+                state.publish(transition);
+                decision
+            }
+        };
+        decision.map_err(|open| state.tally.reject(RejectedKind::CircuitOpen, open.wait))
     }
 }
 
@@ -304,11 +311,11 @@ impl Evict for CircuitGate {
 }
 
 impl MissingKey for CircuitGate {
-    fn missing_key(&self) -> Rejected {
+    fn missing_key(&self) -> Box<Rejected> {
         self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
-    fn overflow(&self) -> Rejected {
+    fn overflow(&self) -> Box<Rejected> {
         self.state.tally.reject(RejectedKind::CircuitOpen, None)
     }
 }

@@ -165,7 +165,7 @@ where
         let Some(key) = key else {
             return match self.parts.missing {
                 Missing::Share => self.admit_in(None, inquiry, now),
-                Missing::Reject => Admission::Rejected(Box::new(self.parts.shared.missing_key())),
+                Missing::Reject => Admission::Rejected(self.parts.shared.missing_key()),
                 Missing::Allow => Admission::Granted(KeyedPass(None)),
             };
         };
@@ -174,7 +174,7 @@ where
             let Some(partition) = found.or_else(|| self.parts.find_or_make(key)) else {
                 return match self.parts.overflow {
                     Overflow::Shared => self.admit_in(None, inquiry, now),
-                    Overflow::Reject => Admission::Rejected(Box::new(self.parts.shared.overflow())),
+                    Overflow::Reject => Admission::Rejected(self.parts.shared.overflow()),
                     Overflow::Allow => Admission::Granted(KeyedPass(None)),
                 };
             };

@@ -185,11 +185,11 @@ impl Evict for Logs {
 }
 
 impl MissingKey for Logs {
-    fn missing_key(&self) -> Rejected {
+    fn missing_key(&self) -> Box<Rejected> {
         unreachable!("every call has a key")
     }
 
-    fn overflow(&self) -> Rejected {
+    fn overflow(&self) -> Box<Rejected> {
         unreachable!("there is room for all keys")
     }
 }
