@@ -160,8 +160,10 @@ impl State {
     /// Returns the pass of a permit that has just been taken.
     #[inline(always)]
     fn taken(&self, now: &Now) -> BulkheadPass {
-        let extras = self.permits.extras.as_ref();
-        BulkheadPass(extras.map_or(PLACE, |extras| extras.taken(now)))
+        BulkheadPass(match &self.permits.extras {
+            None => PLACE,
+            Some(extras) => extras.taken(now),
+        })
     }
 
     /// Ends a call whose permit has extras.

@@ -167,6 +167,7 @@ impl Gate for CircuitGate {
     type Pass = Pass;
     type Ticket = Infallible;
     type Asked = ();
+    const CLOSES: bool = true;
 
     fn give_back(&self, pass: Pass, why: Unsent, now: &Now) {
         match why {
@@ -212,6 +213,11 @@ impl Gate for CircuitGate {
             CallEvent::Upgraded(outcome) => end_upgraded(self, pass, outcome, now),
             _ => {}
         }
+    }
+
+    #[inline(always)]
+    fn is_open(&self) -> bool {
+        self.state.breaker.admit_if_closed().is_some() || !self.state.settings.enabled
     }
 
     #[inline(always)]

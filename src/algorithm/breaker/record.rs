@@ -42,7 +42,7 @@ impl Breaker {
     ///
     /// `retry_after` is the upstream's own hint on when to come back. `stripe` is any number that
     /// threads rarely share.
-    #[inline]
+    #[inline(always)]
     pub fn record(
         &self,
         pass: Pass,
@@ -61,7 +61,7 @@ impl Breaker {
     /// Records a quick success of the current generation. Only what nearly all calls need is
     /// inlined: a circuit that counts, a tick that has begun, and no failure to which it could
     /// matter.
-    #[inline]
+    #[inline(always)]
     fn succeed(&self, control: Control, stripe: usize, now: u64) -> Option<Transition> {
         if let (true, Counter::Time(window)) = (control.counts_calls(), &self.counter) {
             let stamp = window.stamp(control.generation(), now);
@@ -71,10 +71,20 @@ impl Breaker {
                 if watch == 0 && !self.run.is_running(control.generation()) {
                     return None;
                 }
-                let finding = Finding::quick_success();
-                return self.judge_count(control, finding, Counted::Again, stamp, now);
+                return self.judge_success(control, stamp, now);
             }
         }
+        self.settle_success(control, stripe, now)
+    }
+
+    #[inline(never)]
+    fn judge_success(&self, control: Control, stamp: Stamp, now: u64) -> Option<Transition> {
+        let finding = Finding::quick_success();
+        self.judge_count(control, finding, Counted::Again, stamp, now)
+    }
+
+    #[inline(never)]
+    fn settle_success(&self, control: Control, stripe: usize, now: u64) -> Option<Transition> {
         self.settle(control, Finding::quick_success(), stripe, now)
     }
 

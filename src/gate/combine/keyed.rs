@@ -87,6 +87,7 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
     type Pass = KeyedPass<F::Key, G>;
     type Ticket = KeyedTicket<F::Key, G>;
     type Asked = KeyedAsked<F::Key, G>;
+    const CLOSES: bool = G::CLOSES;
 
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {
         if let Some((place, pass)) = pass.0 {
@@ -138,6 +139,11 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
         if let Some((place, held)) = &pass.0 {
             self.of(place).told(held, hint, now);
         }
+    }
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        !G::CLOSES || self.only().is_none_or(Gate::is_open)
     }
 
     #[inline]

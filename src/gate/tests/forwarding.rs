@@ -64,6 +64,7 @@ impl Gate for Logs {
     type Pass = u8;
     type Ticket = u8;
     type Asked = ();
+    const CLOSES: bool = true;
 
     fn give_back(&self, _: u8, why: Unsent, _: &Now) {
         self.tell(match why {
