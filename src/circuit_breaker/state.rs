@@ -136,6 +136,12 @@ impl CircuitGate {
     #[inline(always)]
     fn settle(&self, pass: Pass, how: Completion, now: &Now) {
         let State { breaker, clock, .. } = &*self.state;
+        if let Completion::Answered(Outcome::Ignore, _) = how {
+            // A rejection further in: most need no time.
+            if breaker.ignores(&pass) {
+                return;
+            }
+        }
         let (stripe, now) = (current_stripe(), now.by(clock));
         let transition = match how {
             Completion::Answered(outcome, hint) => breaker.record(pass, outcome, hint, stripe, now),

@@ -124,6 +124,14 @@ impl Breaker {
         self.settle(control, finding, stripe, now)
     }
 
+    /// Returns whether [`Outcome::Ignore`] has nothing to record for an admission, so that no time
+    /// is needed. It is no probe, and its start is not counted.
+    #[cfg(any(feature = "layers", all(test, not(keep_loom))))]
+    #[inline]
+    pub(crate) fn ignores(&self, pass: &Pass) -> bool {
+        self.load().state() != BreakerState::HalfOpen && pass.is_untimed()
+    }
+
     /// Takes back an admission that was dropped without a result. The call has failed if dropped
     /// calls are failures, and is slow if it already was. Otherwise it counts for nothing if it or
     /// others were answered, and gives a probe back. If none was answered, see
