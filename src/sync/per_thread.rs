@@ -91,11 +91,10 @@ struct Slot {
 impl Slot {
     #[inline(always)]
     fn current() -> Self {
-        let current = CURRENT_SLOT.get();
-        if current.number == Self::UNKNOWN.number {
-            return Self::first();
+        match CURRENT_SLOT.try_with(Cell::get) {
+            Ok(current) if current.number != Self::UNKNOWN.number => current,
+            _ => Self::first(),
         }
-        current
     }
 
     /// Takes a slot for this thread. Slots are shared by threads that own none. Either there are
@@ -105,7 +104,7 @@ impl Slot {
         thread_local!(static OWN: OwnSlot = OwnSlot::take());
         let own = OWN.try_with(|own| own.0);
         let slot = own.unwrap_or_else(|_| Self::shared());
-        CURRENT_SLOT.set(slot);
+        let _ = CURRENT_SLOT.try_with(|current| current.set(slot));
         slot
     }
 
@@ -145,7 +144,7 @@ impl Drop for OwnSlot {
     fn drop(&mut self) {
         if self.0.is_own {
             // First, so that the thread no longer counts as the owner.
-            CURRENT_SLOT.set(Slot::UNKNOWN);
+            let _ = CURRENT_SLOT.try_with(|current| current.set(Slot::UNKNOWN));
             OWNERS.give_back(self.0.number);
         }
     }

@@ -108,9 +108,13 @@ impl<G: Gate> Permit<G> {
 impl<G: Gate + Send + Sync + 'static> Settle for Permit<G> {
     #[inline(always)]
     fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
-        self.end(Completion::Answered(outcome, retry_after));
-        // Nothing is left to drop.
+        let (gate, pass) = (self.gate.take(), mem::take(&mut self.pass));
+        // Nothing is left to drop, and that is not checked once more.
         mem::forget(self);
+        if let Some(gate) = gate {
+            let end = Completion::Answered(outcome, retry_after);
+            gate.end(pass, end, &Now::unread());
+        }
     }
 
     fn cut_short(mut self, late: bool) {
