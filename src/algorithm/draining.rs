@@ -28,7 +28,8 @@ impl Draining {
     pub fn new(stripes: usize) -> Self {
         let stripe = |_| Padded(AtomicUsize::new(0));
         Self {
-            stripes: (0..stripes.max(1)).map(stripe).collect(),
+            // A power of two, so that the remainder takes no division.
+            stripes: (0..stripes.next_power_of_two()).map(stripe).collect(),
             closed: AtomicBool::new(false),
         }
     }
@@ -38,7 +39,7 @@ impl Draining {
     #[must_use]
     #[inline]
     pub fn enter(&self, hint: usize) -> Option<usize> {
-        let stripe = hint % self.stripes.len();
+        let stripe = hint & (self.stripes.len() - 1);
         self.stripes[stripe].fetch_add(1, Ordering::SeqCst);
         after_seq_cst_write();
         if self.closed.load(Ordering::SeqCst) {

@@ -206,6 +206,7 @@ pub(crate) fn moment() -> Instant {
 }
 
 /// Returns a moment plus a duration. If the clock does not reach that far, adds 30 years instead.
+#[inline]
 pub(crate) fn later(moment: Instant, duration: std::time::Duration) -> Instant {
     moment
         .checked_add(duration)

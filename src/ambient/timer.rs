@@ -38,7 +38,8 @@ pin_project! {
     struct Timer {
         #[pin]
         sleep: Sleep,
-        since: Instant,
+        // The start of the call's wait, if that is asked for.
+        since: Option<Instant>,
         // If true, the present call has polled the timer.
         is_polled: bool,
         // Only of a timer that may be kept.
@@ -66,11 +67,11 @@ struct Pool {
 }
 
 impl CallTimer {
-    /// Creates a timer that fires at `until`.
+    /// Creates a timer that fires at `until`, for a call that has waited since `since`.
     ///
     /// # Panics
     /// The call is outside a tokio runtime with timers.
-    pub(crate) fn new(since: Instant, until: Instant) -> Self {
+    pub(crate) fn new(since: Option<Instant>, until: Instant) -> Self {
         let runtime = Handle::try_current().ok().filter(keeps_timers);
         let runtime = runtime.map(|handle| handle.id());
         if let Some(mut timer) = runtime.and_then(|runtime| kept(runtime, until)) {
@@ -106,9 +107,10 @@ impl CallTimer {
         self.timer().sleep.deadline()
     }
 
-    /// Returns how long its call has waited.
-    pub(crate) fn elapsed(&self) -> Duration {
-        clock::moment().saturating_duration_since(self.timer().since)
+    /// Returns how long its call has waited, if it knows since when.
+    pub(crate) fn elapsed(&self) -> Option<Duration> {
+        let since = self.timer().since?;
+        Some(clock::moment().saturating_duration_since(since))
     }
 
     fn timer(&self) -> &Timer {

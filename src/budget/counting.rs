@@ -33,6 +33,7 @@ struct Noted {
 
 impl Counting {
     /// Enters a layer whose budget no other layer has.
+    #[inline]
     pub(super) fn alone() -> Self {
         Self {
             slot: None,

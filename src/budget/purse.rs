@@ -178,9 +178,17 @@ impl Purses {
     /// Enters the poll of a call, and counts the call at its first poll.
     #[inline]
     pub(crate) fn enter(&self, own: Option<&KeyBudget>, has_begun: &mut bool) -> Counting {
-        let Some(payer) = self.payer(own) else {
-            return Counting::alone();
-        };
+        match self.payer(own) {
+            Some(payer) if payer.may_be_shared || payer.budget.reads_time() => {
+                Self::enter_noted(payer, has_begun)
+            }
+            // No other layer has the budget, and it counts no calls.
+            _ => Counting::alone(),
+        }
+    }
+
+    #[inline(never)]
+    fn enter_noted(payer: &KeyBudget, has_begun: &mut bool) -> Counting {
         let counting = if payer.may_be_shared {
             Counting::of(&payer.budget)
         } else {

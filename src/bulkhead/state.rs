@@ -160,8 +160,10 @@ impl State {
     /// Returns the pass of a permit that has just been taken.
     #[inline(always)]
     fn taken(&self, now: &Now) -> BulkheadPass {
-        let extras = self.permits.extras.as_ref();
-        BulkheadPass(extras.map_or(PLACE, |extras| extras.taken(now)))
+        BulkheadPass(match &self.permits.extras {
+            None => PLACE,
+            Some(extras) => extras.taken(now),
+        })
     }
 
     /// Ends a call whose permit has extras.
@@ -221,7 +223,7 @@ impl State {
 
     #[cold]
     fn rejection<G, T>(&self, kind: RejectedKind) -> Admission<G, T> {
-        Admission::Rejected(Box::new(self.permits.tally.reject(kind, None)))
+        Admission::Rejected(self.permits.tally.reject(kind, None))
     }
 }
 
@@ -329,7 +331,7 @@ impl<Req> Admit<Req> for BulkheadGate {
                 } else {
                     RejectedKind::BulkheadFull
                 };
-                TicketPoll::Rejected(Box::new(state.permits.tally.reject(kind, None)))
+                TicketPoll::Rejected(state.permits.tally.reject(kind, None))
             }
         }
     }
@@ -378,18 +380,14 @@ impl Evict for BulkheadGate {
 }
 
 impl MissingKey for BulkheadGate {
-    fn missing_key(&self) -> Rejected {
-        self.state
-            .permits
-            .tally
-            .reject(RejectedKind::MissingKey, None)
+    fn missing_key(&self) -> Box<Rejected> {
+        let tally = &self.state.permits.tally;
+        tally.reject(RejectedKind::MissingKey, None)
     }
 
-    fn overflow(&self) -> Rejected {
-        self.state
-            .permits
-            .tally
-            .reject(RejectedKind::BulkheadFull, None)
+    fn overflow(&self) -> Box<Rejected> {
+        let tally = &self.state.permits.tally;
+        tally.reject(RejectedKind::BulkheadFull, None)
     }
 }
 

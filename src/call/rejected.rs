@@ -267,7 +267,14 @@ impl Rejected {
     /// A rejection wrapped in an [`io::Error`] is found too. So is one in an error that forwards
     /// its `source` to the error it wraps, as thiserror's `#[error(transparent)]` does.
     #[must_use]
+    #[inline]
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        // Checked first: each layer that a rejection passes looks for it.
+        error.downcast_ref().or_else(|| Self::find_within(error))
+    }
+
+    #[cold]
+    fn find_within<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         causes(error).find_map(|cause| cause.downcast_ref())
     }
 }

@@ -136,6 +136,12 @@ impl CircuitGate {
     #[inline(always)]
     fn settle(&self, pass: Pass, how: Completion, now: &Now) {
         let State { breaker, clock, .. } = &*self.state;
+        if let Completion::Answered(Outcome::Ignore, _) = how {
+            // A rejection further in: most need no time.
+            if breaker.ignores(&pass) {
+                return;
+            }
+        }
         let (stripe, now) = (current_stripe(), now.by(clock));
         let transition = match how {
             Completion::Answered(outcome, hint) => breaker.record(pass, outcome, hint, stripe, now),
@@ -150,9 +156,16 @@ impl CircuitGate {
     #[cold]
     fn admit_unless_open(&self, now: &Now) -> Result<Pass, Box<Rejected>> {
         let state = &*self.state;
-        let (decision, transition) = state.breaker.admit(current_stripe(), now.by(&state.clock));
-        state.publish(transition);
-        decision.map_err(|open| Box::new(state.tally.reject(RejectedKind::CircuitOpen, open.wait)))
+        let now = now.by(&state.clock);
+        let decision = match state.breaker.rejection(now) {
+            Some(open) => Err(open),
+            None => {
+                let (decision, transition) = state.breaker.admit(current_stripe(), now);
+                state.publish(transition);
+                decision
+            }
+        };
+        decision.map_err(|open| state.tally.reject(RejectedKind::CircuitOpen, open.wait))
     }
 }
 
@@ -160,6 +173,7 @@ impl Gate for CircuitGate {
     type Pass = Pass;
     type Ticket = Infallible;
     type Asked = ();
+    const CLOSES: bool = true;
 
     fn give_back(&self, pass: Pass, why: Unsent, now: &Now) {
         match why {
@@ -205,6 +219,11 @@ impl Gate for CircuitGate {
             CallEvent::Upgraded(outcome) => end_upgraded(self, pass, outcome, now),
             _ => {}
         }
+    }
+
+    #[inline(always)]
+    fn is_open(&self) -> bool {
+        self.state.breaker.admit_if_closed().is_some() || !self.state.settings.enabled
     }
 
     #[inline(always)]
@@ -304,11 +323,11 @@ impl Evict for CircuitGate {
 }
 
 impl MissingKey for CircuitGate {
-    fn missing_key(&self) -> Rejected {
+    fn missing_key(&self) -> Box<Rejected> {
         self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
-    fn overflow(&self) -> Rejected {
+    fn overflow(&self) -> Box<Rejected> {
         self.state.tally.reject(RejectedKind::CircuitOpen, None)
     }
 }

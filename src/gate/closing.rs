@@ -17,6 +17,9 @@ use crate::{
 /// had a layer of its own.
 #[inline(always)]
 pub(super) fn access<G: Gate>(gate: &G, now: &Now) -> Access {
+    if gate.is_open() {
+        return Access::Open;
+    }
     let closed = gate.closing(&mut |part| match part.access(now) {
         Access::Open => ControlFlow::Continue(()),
         closed => ControlFlow::Break(closed),

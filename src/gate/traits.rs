@@ -29,6 +29,9 @@ pub trait Gate {
     /// sent or rejected, so that each closure is called once: a second answer may differ, and may
     /// be expensive.
     type Asked: Default;
+    /// If true, the gate has parts that can reject every call: [`closing`](Self::closing) visits
+    /// them.
+    const CLOSES: bool = false;
 
     /// Takes back the pass of a call that is not sent.
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now);
@@ -66,6 +69,12 @@ pub trait Gate {
     #[inline]
     fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
         let _ = (pass, hint, now);
+    }
+
+    /// Returns whether no part rejects every call now, as far as that is known without the time.
+    #[inline(always)]
+    fn is_open(&self) -> bool {
+        !Self::CLOSES
     }
 
     /// Visits the parts that can reject every call, from the outside in, until the visitor breaks

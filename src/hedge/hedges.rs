@@ -305,7 +305,7 @@ where
         };
         let timer = self.timer.get_or_insert_with(|| {
             let now = clock::moment();
-            CallTimer::new(now, clock::later(now, delay))
+            CallTimer::new(None, clock::later(now, delay))
         });
         ready!(timer.poll(cx));
         let is_first = self.started == 0 && self.last.is_none();

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{runtime::Handle, time::sleep};
-use tracing::instrument::WithSubscriber;
+use tracing::{instrument::WithSubscriber, level_filters::LevelFilter};
 
 use crate::{
     Rejected,
@@ -42,7 +42,15 @@ struct Sampled {
 }
 
 /// Reports a rejection, unless one was reported within the last second.
-pub(crate) fn rejected(Sampler(sampled): &Sampler, rejected: &Rejected) {
+#[inline]
+pub(crate) fn rejected(sampler: &Sampler, rejected: &Rejected) {
+    if LevelFilter::current() != LevelFilter::OFF {
+        sample(sampler, rejected);
+    }
+}
+
+#[cold]
+fn sample(Sampler(sampled): &Sampler, rejected: &Rejected) {
     if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
         return;
     }

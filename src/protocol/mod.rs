@@ -31,6 +31,7 @@ pub mod http;
 mod plain;
 mod primary;
 mod quota;
+mod settle;
 mod spill_report;
 mod traits;
 #[cfg(feature = "http")]
@@ -48,10 +49,11 @@ pub use plain::{Always, ErrIsFailure, Plain, Undeclared, When};
 pub use primary::PrimaryError;
 pub(crate) use primary::in_words;
 pub use quota::Quota;
+pub use settle::Settle;
+pub(crate) use settle::settle;
 pub(crate) use spill_report::RESULTS as SPILL_RESULTS;
 pub use spill_report::{SpillReason, SpillReport};
-pub(crate) use traits::settle;
-pub use traits::{Advice, Kept, Proof, Protocol, Replay, Sent, Settle};
+pub use traits::{Advice, Kept, Proof, Protocol, Replay, Sent};
 #[cfg(feature = "http")]
 pub(crate) use would_reject::WOULD_REJECT;
 #[cfg(feature = "http")]

@@ -237,19 +237,21 @@ where
     Err: Into<BoxError>,
     T: Settle,
 {
-    let result = result.map_err(Into::into);
-    match result
-        .as_ref()
-        .err()
-        .and_then(|error| Rejected::find(&**error))
-    {
+    let error: BoxError = match result {
+        Ok(response) => {
+            permit.settle(outcome, retry_after);
+            return Ok(response);
+        }
+        Err(error) => error.into(),
+    };
+    match Rejected::find(&*error) {
         None => permit.settle(outcome, retry_after),
         Some(rejected) => {
             let outcome = rejected.outcome().unwrap_or(outcome);
             settle(permit, Some(rejected), (outcome, retry_after));
         }
     }
-    result
+    Err(error)
 }
 
 /// Returns the rejection in an error, if it was made before the call reached the upstream.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     RejectedKind,
     algorithm::{OverLimit, TIMER_TICK},
-    ambient::clock::Clock,
+    ambient::clock::{Clock, Now},
     gate::Demand,
     queue::{Bounds, ONE_CLASS},
     rate_limit::{Advertise, Follow, config::Manners},
@@ -63,7 +63,7 @@ impl Settings {
     #[inline(always)]
     pub(super) fn decide<T>(
         demand: &Demand,
-        (clock, now): (&Clock, u64),
+        (clock, now, moment): (&Clock, u64, &Now),
         has_waiters: bool,
         acquire: impl FnOnce(u32, u64) -> Result<(), OverLimit>,
         settings: impl FnOnce() -> Self,
@@ -74,7 +74,7 @@ impl Settings {
         }
         if demand
             .deadline
-            .is_some_and(|deadline| clock.at(deadline) <= now)
+            .is_some_and(|deadline| deadline <= moment.instant())
         {
             return Decision::Rejected(RejectedKind::DeadlineExceeded, None);
         }

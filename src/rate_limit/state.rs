@@ -154,7 +154,7 @@ impl State {
             AnyLimit::Fleet(limit) => limit.kind(kind),
             _ => kind,
         };
-        Box::new(self.tally.reject(kind, wait))
+        self.tally.reject(kind, wait)
     }
 
     /// Returns the time until the whole burst would be admitted.
@@ -272,10 +272,10 @@ impl<Req> Admit<Req> for LimitGate {
         if !is_on(epoch) {
             return Admission::Granted(LimitPass::default());
         }
-        let now = now.by(clock);
+        let (moment, now) = (now, now.by(clock));
         let decision = Settings::decide(
             demand,
-            (clock, now),
+            (clock, now, moment),
             !queue.is_empty(),
             |cost, now| limit.acquire(cost, now),
             || switch.of(settings),
@@ -379,12 +379,12 @@ impl Evict for LimitGate {
 }
 
 impl MissingKey for LimitGate {
-    fn missing_key(&self) -> Rejected {
+    fn missing_key(&self) -> Box<Rejected> {
         self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
     /// Rejects a call whose key found no room. The hint is an estimate: the time of one unit.
-    fn overflow(&self) -> Rejected {
+    fn overflow(&self) -> Box<Rejected> {
         let rate = self.state.limit.get().rate();
         let one = nanos(rate.per())
             .checked_div(rate.count())

@@ -298,6 +298,14 @@ where
                     state.first_try(this.purse.own(), counted);
                     return Poll::Ready(result);
                 }
+                if let (Advice::Rejected { .. }, None) = (advice, &this.again) {
+                    let state = this.origin.handle().state();
+                    if !state.fixed().retry_rejected {
+                        // Without the plan, which would say the same: a rejection costs little.
+                        state.count(End::Rejected);
+                        return Poll::Ready(result);
+                    }
+                }
                 let read = Reading {
                     outcome,
                     advice,

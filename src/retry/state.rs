@@ -111,8 +111,7 @@ pub(super) enum Cause {
 /// The counts. All Relaxed: statistics.
 #[derive(Debug)]
 struct Counts {
-    /// Per thread, because every successful call adds to it.
-    first_try: PerThread<AtomicU64>,
+    often: PerThread<Often>,
     /// Retries, by their [`Cause`].
     retries: [AtomicU64; Cause::ALL.len()],
     recovered: AtomicU64,
@@ -120,8 +119,14 @@ struct Counts {
     budget_denied: AtomicU64,
     not_retryable: AtomicU64,
     not_replayable: AtomicU64,
-    rejected: AtomicU64,
     not_sent: AtomicU64,
+}
+
+/// The counts of what may happen to every call. Per thread, so that threads do not contend.
+#[derive(Debug, Default)]
+struct Often {
+    first_try: AtomicU64,
+    rejected: AtomicU64,
 }
 
 impl State {
@@ -139,14 +144,13 @@ impl State {
             circuits,
             hook,
             counts: Counts {
-                first_try: PerThread::default(),
+                often: PerThread::default(),
                 retries: std::array::from_fn(|_| AtomicU64::new(0)),
                 recovered: AtomicU64::new(0),
                 exhausted: AtomicU64::new(0),
                 budget_denied: AtomicU64::new(0),
                 not_retryable: AtomicU64::new(0),
                 not_replayable: AtomicU64::new(0),
-                rejected: AtomicU64::new(0),
                 not_sent: AtomicU64::new(0),
             },
             backoffs: fixed
@@ -155,6 +159,7 @@ impl State {
         }
     }
 
+    #[inline]
     pub(super) fn fixed(&self) -> Fixed {
         self.fixed
     }
@@ -201,7 +206,7 @@ impl State {
     /// budget.
     #[inline]
     pub(super) fn first_try(&self, own: Option<&KeyBudget>, counted: bool) {
-        self.counts.first_try.add(1, |count| count);
+        self.counts.often.add(1, |counts| &counts.first_try);
         if !counted {
             self.succeeded(own);
         }
@@ -274,13 +279,13 @@ impl State {
             count.fetch_add(1, Ordering::Relaxed);
         };
         match end {
-            End::FirstTry => counts.first_try.add(1, |count| count),
+            End::FirstTry => counts.often.add(1, |counts| &counts.first_try),
             End::Recovered => add(&counts.recovered),
             End::Exhausted => add(&counts.exhausted),
             End::BudgetDenied => add(&counts.budget_denied),
             End::NotRetryable => add(&counts.not_retryable),
             End::NotReplayable => add(&counts.not_replayable),
-            End::Rejected => add(&counts.rejected),
+            End::Rejected => counts.often.add(1, |counts| &counts.rejected),
             End::NotSent => add(&counts.not_sent),
         }
         match end {
@@ -296,13 +301,13 @@ impl State {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Snapshot {
             retries: counts.retries(),
-            first_try: counts.first_try(),
+            first_try: counts.sum(|counts| &counts.first_try),
             recovered: of(&counts.recovered),
             exhausted: of(&counts.exhausted),
             budget_denied: of(&counts.budget_denied),
             not_retryable: of(&counts.not_retryable),
             not_replayable: of(&counts.not_replayable),
-            rejected: of(&counts.rejected),
+            rejected: counts.sum(|counts| &counts.rejected),
             not_sent: of(&counts.not_sent),
             budget: self.purses.available(),
         }
@@ -334,13 +339,14 @@ impl Counts {
         self.causes().into_iter().map(|(_, count)| count).sum()
     }
 
-    fn first_try(&self) -> u64 {
-        let stripes = self.first_try.iter();
-        stripes.map(|count| count.load(Ordering::Relaxed)).sum()
+    /// Sums a count over all threads.
+    fn sum(&self, count: impl Fn(&Often) -> &AtomicU64) -> u64 {
+        let counts = self.often.iter().map(count);
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     fn successes(&self) -> u64 {
-        self.first_try() + self.recovered.load(Ordering::Relaxed)
+        self.sum(|counts| &counts.first_try) + self.recovered.load(Ordering::Relaxed)
     }
 }
 

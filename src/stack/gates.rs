@@ -31,6 +31,7 @@ impl<G: Gate> Gate for InTimed<G> {
     type Pass = G::Pass;
     type Ticket = G::Ticket;
     type Asked = G::Asked;
+    const CLOSES: bool = G::CLOSES;
 
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {
         self.0.give_back(pass, why, now);
@@ -61,6 +62,11 @@ impl<G: Gate> Gate for InTimed<G> {
 
     fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
         self.0.told(pass, hint, now);
+    }
+
+    #[inline(always)]
+    fn is_open(&self) -> bool {
+        self.0.is_open()
     }
 
     #[inline(always)]

@@ -65,6 +65,7 @@ impl<G: Gate, P> Gate for BySettings<G, P> {
     type Ticket = G::Ticket;
     // The request's demand, once it was read.
     type Asked = (Option<Demand>, G::Asked);
+    const CLOSES: bool = G::CLOSES;
 
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {
         self.gate.give_back(pass, why, now);
@@ -95,6 +96,11 @@ impl<G: Gate, P> Gate for BySettings<G, P> {
 
     fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
         self.gate.told(pass, hint, now);
+    }
+
+    #[inline(always)]
+    fn is_open(&self) -> bool {
+        self.gate.is_open()
     }
 
     #[inline(always)]

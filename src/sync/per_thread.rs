@@ -91,19 +91,40 @@ struct Slot {
 impl Slot {
     #[inline(always)]
     fn current() -> Self {
-        thread_local!(static OWN: OwnSlot = OwnSlot::take());
-        OWN.try_with(|own| own.0).unwrap_or_else(|_| Self::shared())
+        match CURRENT_SLOT.try_with(Cell::get) {
+            Ok(current) if current.number != Self::UNKNOWN.number => current,
+            _ => Self::first(),
+        }
     }
 
-    /// Returns the slot of a thread that owns none. Either there are more threads than slots, or
-    /// the thread is exiting and has given its slot back.
+    /// Takes a slot for this thread. Slots are shared by threads that own none. Either there are
+    /// more threads than slots, or the thread is exiting and has given its slot back.
     #[cold]
+    fn first() -> Self {
+        thread_local!(static OWN: OwnSlot = OwnSlot::take());
+        let own = OWN.try_with(|own| own.0);
+        let slot = own.unwrap_or_else(|_| Self::shared());
+        let _ = CURRENT_SLOT.try_with(|current| current.set(slot));
+        slot
+    }
+
     fn shared() -> Self {
         Self {
             number: own_slots() + current_stripe() % SHARED,
             is_own: false,
         }
     }
+
+    const UNKNOWN: Self = Self {
+        number: usize::MAX,
+        is_own: false,
+    };
+}
+
+thread_local! {
+    /// A copy of the thread's slot. Unlike the [`OwnSlot`] it has no destructor, so that it is read
+    /// without a check of whether it still exists.
+    static CURRENT_SLOT: Cell<Slot> = const { Cell::new(Slot::UNKNOWN) };
 }
 
 /// An owned slot, given back when the thread ends.
@@ -122,6 +143,8 @@ impl OwnSlot {
 impl Drop for OwnSlot {
     fn drop(&mut self) {
         if self.0.is_own {
+            // First, so that the thread no longer counts as the owner.
+            let _ = CURRENT_SLOT.try_with(|current| current.set(Slot::UNKNOWN));
             OWNERS.give_back(self.0.number);
         }
     }

@@ -81,7 +81,7 @@ impl ThrottleGate {
         {
             return Ok(ThrottlePass(true));
         }
-        Err(Box::new(state.tally.reject(RejectedKind::Throttled, None)))
+        Err(state.tally.reject(RejectedKind::Throttled, None))
     }
 
     pub(super) fn probability(&self) -> f64 {
@@ -229,11 +229,11 @@ impl Evict for ThrottleGate {
 }
 
 impl MissingKey for ThrottleGate {
-    fn missing_key(&self) -> Rejected {
+    fn missing_key(&self) -> Box<Rejected> {
         self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
-    fn overflow(&self) -> Rejected {
+    fn overflow(&self) -> Box<Rejected> {
         self.state.tally.reject(RejectedKind::Throttled, None)
     }
 }

@@ -146,7 +146,7 @@ where
             Poll::Pending => {
                 let frames = this.frames.as_mut();
                 frames.is_some_and(|frames| frames.is_over(cx))
-                    || is_over(this.timer, left.limit.whole(), cx)
+                    || is_over(this.timer, (left.limit.whole(), false), cx)
             }
             // A peer that trickles is late as well. The end of the body is passed on.
             Poll::Ready(Some(Ok(frame))) => {

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     marker::PhantomData,
-    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -23,9 +22,11 @@ use crate::{
     sync::Held,
     timeout::{
         TimeoutScope,
+        covers::TimerShare,
+        hold::Hold,
         limit::Limit,
         scope::{Left, is_over, starts_over},
-        state::{Ended, Entered, State, TimerShare},
+        state::{Ended, State},
     },
 };
 
@@ -40,7 +41,8 @@ pin_project! {
         // `None` before the call is sent, and once it was given up.
         #[pin]
         inner: Option<S::Future>,
-        rest: Rest<S, Req>,
+        // `None` for a call that was sent and has not had to wait yet.
+        rest: Option<Rest<S, Req>>,
         limit: Limit,
         within: Within<P>,
         scope: PhantomData<fn() -> M>,
@@ -50,17 +52,12 @@ pin_project! {
     where
         S: Service<Req>,
     {
+        #[inline(always)]
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let state = &this.within.state;
-            // The clock is read only if durations are recorded: an ended call, whose duration was
-            // recorded, has no more of it.
-            if state.times_calls() {
-                if let Some(waited) = this.rest.waited() {
-                    state.ended(Ended::Cancelled, waited);
-                }
+            if let Some(rest) = this.rest {
+                rest.dropped(&this.within.hold);
             }
-            this.rest.retract(state);
         }
     }
 }
@@ -68,34 +65,47 @@ pin_project! {
 /// A call that has begun, until its end.
 pub(super) struct Within<P> {
     protocol: P,
-    state: Held<State>,
-    entered: Entered,
+    hold: Hold,
 }
 
 impl<P> Within<P> {
-    /// Begins a call, unless its stack is draining, or its deadline has passed.
-    #[inline]
-    pub(super) fn enter<Req>(
-        protocol: P,
-        state: Held<State>,
+    #[inline(always)]
+    pub(super) fn of(protocol: P, state: &Held<State>) -> Self {
+        Self {
+            protocol,
+            hold: Hold::of(state),
+        }
+    }
+
+    /// Begins the call, unless its stack is draining, or its deadline has passed.
+    #[inline(always)]
+    pub(super) fn begin<Req>(
+        &mut self,
+        state: &Held<State>,
         request: &mut Req,
-    ) -> Result<(Limit, Self), (Box<Rejected>, Self)>
+    ) -> Result<Limit, Box<Rejected>>
     where
         P: CarryDeadline<Req>,
     {
-        let mut within = Self {
-            protocol,
-            state,
-            entered: None,
-        };
-        match within.state.enter() {
-            Ok(entered) => within.entered = entered,
-            Err(rejected) => return Err((rejected, within)),
+        self.hold.enter(state)?;
+        let limit = state.limit(&self.protocol, request);
+        let limit = limit.ok_or_else(|| state.reject(RejectedKind::DeadlineExceeded))?;
+        if let Limit::ByCaller(_) = limit {
+            // Its end is recorded.
+            self.hold.keep(state);
         }
-        match within.state.limit(&within.protocol, request) {
-            Some(limit) => Ok((limit, within)),
-            None => Err((within.state.reject(RejectedKind::DeadlineExceeded), within)),
-        }
+        Ok(limit)
+    }
+}
+
+impl<P> Within<P> {
+    /// Returns whether the state records how long the call takes.
+    fn records(&self) -> bool {
+        self.hold.held().is_some_and(|state| state.records())
+    }
+
+    fn is_over(&self, timer: &mut Option<CallTimer>, limit: Limit, cx: &mut Context<'_>) -> bool {
+        is_over(timer, (limit, self.records()), cx)
     }
 }
 
@@ -103,18 +113,17 @@ impl<P> Drop for Within<P> {
     /// Also runs for a call that panics before there is a future.
     #[inline]
     fn drop(&mut self) {
-        self.state.leave(&mut self.entered);
+        self.hold.leave();
     }
 }
 
 /// The state that few calls need. Boxed in parts, so that the other calls do not carry it.
 enum Rest<S, Req> {
-    /// Sent, and has not had to wait yet.
-    Nothing,
     /// Sent, and waiting.
     Timer(CallTimer),
-    /// Sent, and waiting since this time. The timer of an attempt beneath wakes the task.
-    Shared(Instant),
+    /// Sent, and waiting since this time, if that is recorded. The timer of an attempt beneath
+    /// wakes the task.
+    Shared(Option<Instant>),
     /// To be sent when the inner service is ready.
     Unready(Box<Unready<S, Req>>),
     Rejected(Box<Rejected>),
@@ -129,9 +138,8 @@ struct Unready<S, Req> {
 impl<S, Req> Rest<S, Req> {
     /// Withdraws the timer's announcement: the timer is dropped, or no longer matters. It may have
     /// been announced earlier in this poll.
-    #[inline]
-    fn retract(&self, state: &State) {
-        if matches!(self, Self::Timer(_)) && state.timer_share() == TimerShare::Attempt {
+    fn retract(&self, hold: &Hold) {
+        if matches!(self, Self::Timer(_)) && hold.timer_share() == TimerShare::Attempt {
             timer::retract();
         }
     }
@@ -139,10 +147,26 @@ impl<S, Req> Rest<S, Req> {
     /// Returns how long the call has waited since it was sent, if it has.
     fn waited(&self) -> Option<Duration> {
         match self {
-            Self::Timer(timer) => Some(timer.elapsed()),
-            Self::Shared(since) => Some(clock::moment().saturating_duration_since(*since)),
-            Self::Nothing | Self::Unready(_) | Self::Rejected(_) => None,
+            Self::Timer(timer) => timer.elapsed(),
+            Self::Shared(since) => {
+                let since = (*since)?;
+                Some(clock::moment().saturating_duration_since(since))
+            }
+            Self::Unready(_) | Self::Rejected(_) => None,
         }
+    }
+
+    /// Ends a call that is dropped, or that has waited and ended.
+    #[inline(never)]
+    fn dropped(&self, hold: &Hold) {
+        // The clock is read only if durations are recorded: an ended call, whose duration was
+        // recorded, has no more of it.
+        if let Some(state) = hold.held().filter(|state| state.times_calls()) {
+            if let Some(waited) = self.waited() {
+                state.ended(Ended::Cancelled, waited);
+            }
+        }
+        self.retract(hold);
     }
 }
 
@@ -160,7 +184,7 @@ where
     pub(super) fn sent(inner: S::Future, limit: Limit, within: Within<P>) -> Self {
         Self {
             inner: Some(inner),
-            rest: Rest::Nothing,
+            rest: None,
             limit,
             within,
             scope: PhantomData,
@@ -170,11 +194,11 @@ where
     pub(super) fn unready(service: S, request: Req, limit: Limit, within: Within<P>) -> Self {
         Self {
             inner: None,
-            rest: Rest::Unready(Box::new(Unready {
+            rest: Some(Rest::Unready(Box::new(Unready {
                 service,
                 request,
                 timer: None,
-            })),
+            }))),
             limit,
             within,
             scope: PhantomData,
@@ -185,7 +209,7 @@ where
     pub(super) fn rejected(rejected: Box<Rejected>, within: Within<P>) -> Self {
         Self {
             inner: None,
-            rest: Rest::Rejected(rejected),
+            rest: Some(Rest::Rejected(rejected)),
             limit: Limit::Unlimited,
             within,
             scope: PhantomData,
@@ -204,12 +228,12 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Answer<S, P, Req>>> {
         let mut this = self.as_mut().project();
-        let mut unready = match mem::replace(this.rest, Rest::Nothing) {
-            Rest::Unready(unready) => unready,
-            Rest::Rejected(rejected) => {
+        let mut unready = match this.rest.take() {
+            Some(Rest::Unready(unready)) => unready,
+            Some(Rest::Rejected(rejected)) => {
                 return Poll::Ready(Err(this.within.protocol.reject(rejected)));
             }
-            Rest::Nothing | Rest::Timer(_) | Rest::Shared(_) => panic!("polled after completion"),
+            None | Some(Rest::Timer(_) | Rest::Shared(_)) => panic!("polled after completion"),
         };
         match unready.service.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
@@ -222,17 +246,18 @@ where
                 this.within.protocol.refresh_deadline(&mut request);
                 this.inner.set(Some(service.call(request)));
                 if let Some(timer) = timer {
-                    *this.rest = Rest::Timer(timer);
+                    *this.rest = Some(Rest::Timer(timer));
                 }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(Err(this.within.protocol.not_ready(error)))),
-            Poll::Pending if is_over(&mut unready.timer, *this.limit, cx) => {
-                let rejected = this.within.state.reject(RejectedKind::DeadlineExceeded);
+            Poll::Pending if this.within.is_over(&mut unready.timer, *this.limit, cx) => {
+                let kind = RejectedKind::DeadlineExceeded;
+                let rejected = this.within.hold.reject(kind, |state| state.reject(kind));
                 Poll::Ready(Err(this.within.protocol.reject(rejected)))
             }
             Poll::Pending => {
-                *this.rest = Rest::Unready(unready);
+                *this.rest = Some(Rest::Unready(unready));
                 Poll::Pending
             }
         }
@@ -246,36 +271,39 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Answer<S, P, Req>> {
         let mut this = self.project();
-        let (mut timer, since) = match mem::replace(this.rest, Rest::Nothing) {
-            Rest::Timer(timer) => (Some(timer), None),
-            Rest::Shared(since) => (None, Some(since)),
+        let (mut timer, waits) = match this.rest.take() {
+            Some(Rest::Timer(timer)) => (Some(timer), None),
+            Some(Rest::Shared(since)) => (None, Some(since)),
             _ => (None, None),
         };
         if let (None, Some(announced), Some(until)) = (&timer, announced, this.limit.moment()) {
             if announced <= until {
-                *this.rest = Rest::Shared(since.unwrap_or_else(clock::moment));
+                let since = || this.within.records().then(clock::moment);
+                *this.rest = Some(Rest::Shared(waits.unwrap_or_else(since)));
                 return Poll::Pending;
             }
         }
-        let is_over = match since {
+        let is_over = match waits {
             Some(since) => starts_over(&mut timer, (*this.limit, since), cx),
-            None => is_over(&mut timer, *this.limit, cx),
+            None => this.within.is_over(&mut timer, *this.limit, cx),
         };
         if is_over {
             // Dropped now, and not with this future.
             this.inner.set(None);
-            let elapsed = timer.as_ref().map(|timer| timer.elapsed());
-            this.within
-                .state
-                .ended(Ended::TimedOut, elapsed.unwrap_or_default());
-            let rejected = this.within.state.time_out(*this.limit);
+            let hold = &this.within.hold;
+            if let Some(state) = hold.held().filter(|state| state.times_calls()) {
+                let elapsed = timer.as_ref().and_then(CallTimer::elapsed);
+                state.ended(Ended::TimedOut, elapsed.unwrap_or_default());
+            }
+            let time_out = |state: &State| state.time_out(*this.limit);
+            let rejected = hold.reject(RejectedKind::TimedOut, time_out);
             return Poll::Ready(this.within.protocol.reject(rejected));
         }
         if let Some(timer) = timer {
-            if this.within.state.timer_share() == TimerShare::Attempt {
+            if this.within.hold.timer_share() == TimerShare::Attempt {
                 timer::announce(timer.until());
             }
-            *this.rest = Rest::Timer(timer);
+            *this.rest = Some(Rest::Timer(timer));
         }
         Poll::Pending
     }
@@ -298,31 +326,36 @@ where
         }
         let this = self.as_mut().project();
         let inner = this.inner.as_pin_mut().expect("the call was sent");
-        let (polled, announced) = match this.within.state.timer_share() {
+        let (polled, announced) = match this.within.hold.timer_share() {
             TimerShare::Total => timer::listen(|| inner.poll(cx)),
             _ => (inner.poll(cx), None),
         };
         if let Poll::Ready(result) = polled {
-            this.rest.retract(&this.within.state);
-            let left = match this.limit.moment() {
-                Some(until) if M::COVERS_BODY => Some(Left {
+            let Within { protocol, hold, .. } = &this.within;
+            if let Some(rest) = this.rest {
+                rest.retract(hold);
+            }
+            let left = match (this.limit.moment(), hold.held()) {
+                (Some(until), Some(state)) if M::COVERS_BODY => Some(Left {
                     limit: *this.limit,
                     until,
-                    state: this.within.state.clone(),
+                    state: state.clone(),
                 }),
                 _ => None,
             };
-            let asks = this.within.state.times_calls() || this.within.state.learns();
-            let classified = asks.then(|| this.within.protocol.classify(result.as_ref()));
-            let result = this.within.protocol.settle(result, ());
-            if let Some(classified) = classified {
-                // `None` if answered at once.
-                let waited = mem::replace(this.rest, Rest::Nothing).waited();
-                let outcome = this.within.protocol.judge(classified, result.as_ref());
-                this.within.state.answered(outcome, waited);
-            }
-            this.within.state.leave(&mut this.within.entered);
-            return Poll::Ready(result.map(|response| M::pass_on(response, left)));
+            let result = match hold.held().filter(|state| state.records()) {
+                None => protocol.settle(result, ()),
+                Some(state) => {
+                    let classified = protocol.classify(result.as_ref());
+                    let result = protocol.settle(result, ());
+                    // `None` if answered at once.
+                    let waited = this.rest.take().and_then(|rest| rest.waited());
+                    state.answered(protocol.judge(classified, result.as_ref()), waited);
+                    result
+                }
+            };
+            this.within.hold.leave();
+            return Poll::Ready(M::pass(result, left));
         }
         let expired = ready!(self.poll_timer(announced, cx));
         Poll::Ready(expired.map(|response| M::pass_on(response, None)))

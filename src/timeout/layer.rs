@@ -10,15 +10,14 @@ use crate::{
     protocol::Plain,
     sync::Striped,
     timeout::{
-        ResponseFuture, Timeout, TimeoutHandle, TimeoutReach, ToResponse,
-        future::Within,
-        state::{Covers, State},
+        ResponseFuture, Timeout, TimeoutHandle, TimeoutReach, ToResponse, covers::Covers,
+        future::Within, state::State,
     },
 };
 #[cfg(feature = "http")]
 use crate::{
     drain::Drain,
-    timeout::{ToBodyEnd, state::TimerShare},
+    timeout::{ToBodyEnd, covers::TimerShare},
 };
 
 /// A layer that limits how long a call may take.
@@ -82,10 +81,11 @@ impl<P, M> TimeoutLayer<P, M> {
         S: Service<Req>,
         Q: CarryDeadline<Req>,
     {
-        let state = self.state.for_call();
-        match Within::enter(protocol, state, &mut request) {
-            Ok((limit, within)) => ResponseFuture::sent(service.call(request), limit, within),
-            Err((rejected, within)) => ResponseFuture::rejected(rejected, within),
+        let state = self.state.here();
+        let mut within = Within::of(protocol, state);
+        match within.begin(state, &mut request) {
+            Ok(limit) => ResponseFuture::sent(service.call(request), limit, within),
+            Err(rejected) => ResponseFuture::rejected(rejected, within),
         }
     }
 }
@@ -237,6 +237,7 @@ impl<P, M> TimeoutBuilder<P, M> {
         let state = State::new(self.duration, self.enabled, reach, self.name)?;
         let state = Striped::new(change(state));
         register(state.value());
+        state.number().register(state.value());
         Ok(TimeoutLayer {
             state,
             protocol: self.protocol,

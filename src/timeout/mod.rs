@@ -40,10 +40,13 @@
 #[cfg(feature = "http")]
 mod body;
 mod config;
+mod covers;
 mod future;
 mod handle;
+mod hold;
 mod layer;
 mod limit;
+mod number;
 mod scope;
 mod service;
 mod state;

@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -31,6 +32,12 @@ pub trait TimeoutScope<Res>: TimeoutReach {
 
     /// Passes the response on, with the rest of its time. `None` if its time is not limited.
     fn pass_on(response: Res, left: Option<Left>) -> Self::Response;
+
+    /// Passes a result on.
+    #[inline]
+    fn pass<E>(result: Result<Res, E>, left: Option<Left>) -> Result<Self::Response, E> {
+        result.map(|response| Self::pass_on(response, left))
+    }
 }
 
 /// The rest of a call's time.
@@ -56,27 +63,44 @@ impl<Res> TimeoutScope<Res> for ToResponse {
     fn pass_on(response: Res, _: Option<Left>) -> Res {
         response
     }
+
+    /// Returns the result itself. The compiler does not see that a map of it copies it.
+    #[inline]
+    fn pass<E>(result: Result<Res, E>, _: Option<Left>) -> Result<Res, E> {
+        result
+    }
 }
 
 /// Returns whether the time of a waiting call is over. Makes its timer when it first has to wait.
-pub(super) fn is_over(timer: &mut Option<CallTimer>, limit: Limit, cx: &mut Context<'_>) -> bool {
+/// The timer knows since when if `records`.
+pub(super) fn is_over(
+    timer: &mut Option<CallTimer>,
+    (limit, records): (Limit, bool),
+    cx: &mut Context<'_>,
+) -> bool {
     let Some(timer) = timer else {
-        return starts_over(timer, (limit, clock::moment()), cx);
+        return starts_over(timer, (limit, records.then(clock::moment)), cx);
     };
     // A call that has used up its task's tokio budget is woken again at once. But the timer, polled
     // within that poll, stays pending without reading the clock. So read the clock here.
     timer.poll(cx).is_ready() || clock::has_passed(timer.until())
 }
 
-/// Makes the timer of a call that has waited since `since`. Returns whether its time is over.
+/// Makes the timer of a call that has waited since `since`, if that is known. Returns whether its
+/// time is over.
 pub(super) fn starts_over(
     timer: &mut Option<CallTimer>,
-    (limit, since): (Limit, Instant),
+    (limit, since): (Limit, Option<Instant>),
     cx: &mut Context<'_>,
 ) -> bool {
-    let until = match limit {
-        Limit::For(duration) => Some(clock::later(since, duration)),
-        limit => limit.moment(),
+    let (since, until) = match limit {
+        Limit::For(nanos) => {
+            let start = since.unwrap_or_else(clock::moment);
+            let until = clock::later(start, Duration::from_nanos(nanos));
+            (Some(start), Some(until))
+        }
+        // The clock is not read: the end is known.
+        limit => (since, limit.moment()),
     };
     until.is_some_and(|until| {
         timer
@@ -91,10 +115,10 @@ pub(crate) async fn until<F: Future>(
     deadline: Instant,
     mut call: Pin<&mut F>,
 ) -> Option<F::Output> {
-    let mut timer = None;
+    let (mut timer, limit) = (None, (Limit::Until(deadline), false));
     let in_time = poll_fn(|cx| match call.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if is_over(&mut timer, Limit::Until(deadline), cx) => Poll::Ready(None),
+        Poll::Pending if is_over(&mut timer, limit, cx) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     });
     in_time.await

@@ -85,10 +85,11 @@ where
     #[inline]
     fn call(&mut self, mut request: Req) -> Self::Future {
         let readiness = mem::replace(&mut self.readiness, Readiness::Unasked);
-        let (protocol, state) = (self.protocol.clone(), self.state.for_call());
-        let (limit, within) = match Within::enter(protocol, state, &mut request) {
-            Ok(entered) => entered,
-            Err((rejected, within)) => {
+        let state = self.state.here();
+        let mut within = Within::of(self.protocol.clone(), state);
+        let limit = match within.begin(state, &mut request) {
+            Ok(limit) => limit,
+            Err(rejected) => {
                 drop(self.take_inner());
                 return ResponseFuture::rejected(rejected, within);
             }

@@ -1,6 +1,7 @@
 //! The state that the layer, its services, its calls and its handles share.
 
 use std::{
+    num::NonZeroU16,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
@@ -15,7 +16,11 @@ use crate::{
     call::CutShort,
     config::nanos_within,
     observe::{self, CALL_DURATION, Instance, Observed, Tally, Totals, trace},
-    timeout::limit::{ByCaller, FirstByte, Limit},
+    timeout::{
+        covers::{Covers, TimerShare},
+        limit::{ByCaller, FirstByte, Limit},
+        number::Number,
+    },
 };
 
 #[derive(Debug)]
@@ -31,51 +36,19 @@ pub(super) struct State {
     /// If true, such a caller has arrived. Relaxed: calls that race with the first one learn
     /// nothing.
     learns: AtomicBool,
+    /// If true, it records the ends of calls, or is needed beyond them, so that calls hold it.
+    /// Relaxed, like `learns`, which sets it too.
+    keeps_calls: AtomicBool,
     tally: Tally,
+    /// The number by which calls that do not hold the state find it.
+    number: Number,
     /// The count of a stack's calls, if this is its total timeout.
     #[cfg(feature = "http")]
     drain: Option<Drain>,
 }
 
-/// The stripe on which a call is counted in its stack, if it is.
-pub(super) type Entered = Option<usize>;
-
-/// The parts of a call that its time covers.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Covers {
-    /// All attempts and their waits: a total timeout.
-    pub(super) attempts: bool,
-    /// The wait for the inner service's readiness.
-    pub(super) readiness: bool,
-    /// The response's body.
-    pub(super) body: bool,
-    /// The limit for the body's first byte, if it has its own.
-    pub(super) first_byte: Option<Duration>,
-    /// The limit between two frames, if there is one.
-    pub(super) between_frames: Option<Duration>,
-    /// The timeout with which this one shares its timer. Not a part of a call.
-    pub(super) timer: TimerShare,
-}
-
-/// A shared timer for a stack's two timeouts. While an attempt waits, its timer wakes the task. The
-/// total timeout, which is never earlier, makes no timer.
-///
-/// Only within a stack: there only layers of this crate are between the two, and they poll an
-/// attempt on the task of its call.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "http"),
-    expect(dead_code, reason = "stacks are there with HTTP")
-)]
-pub(super) enum TimerShare {
-    /// Shares no timer.
-    #[default]
-    Alone,
-    /// Announces its own timer.
-    Attempt,
-    /// Relies on announced timers.
-    Total,
-}
+/// The stripe on which a call is counted in its stack, plus one, if it is counted.
+pub(super) type Entered = Option<NonZeroU16>;
 
 /// The end of a call that was sent.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +66,7 @@ impl State {
         covers: Covers,
         name: Option<&'static str>,
     ) -> Result<Self, ConfigError> {
-        let limit = AtomicU64::new(checked(duration, name)?);
+        let (limit, number) = (AtomicU64::new(checked(duration, name)?), Number::next());
         let mut tally = Tally::new("timeout", name);
         if enabled {
             tally = tally.with_durations(CALL_DURATION, ENDS[usize::from(covers.attempts)]);
@@ -104,7 +77,11 @@ impl State {
             covers,
             good: AtomicU64::new(0),
             learns: AtomicBool::new(false),
+            keeps_calls: AtomicBool::new(
+                tally.has_durations() || covers.body || number.get().is_none(),
+            ),
             tally,
+            number,
             #[cfg(feature = "http")]
             drain: None,
         })
@@ -113,16 +90,19 @@ impl State {
     #[cfg(feature = "http")]
     pub(super) fn drained_by(mut self, drain: Drain) -> Self {
         self.drain = Some(drain);
+        self.keeps_calls = AtomicBool::new(true);
         self
     }
 
     /// Counts a call that begins, unless its stack is draining. It [leaves](Self::leave) at its
     /// end.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&self) -> Result<Entered, Box<Rejected>> {
         #[cfg(feature = "http")]
         if let Some(drain) = &self.drain {
-            return drain.enter().map(Some);
+            // There are at most 32 stripes.
+            let stripe = u16::try_from(drain.enter()? + 1).unwrap_or(u16::MAX);
+            return Ok(NonZeroU16::new(stripe));
         }
         Ok(None)
     }
@@ -132,12 +112,13 @@ impl State {
     pub(super) fn leave(&self, entered: &mut Entered) {
         #[cfg(feature = "http")]
         if let (Some(drain), Some(stripe)) = (&self.drain, entered.take()) {
-            drain.leave(stripe);
+            drain.leave(usize::from(stripe.get()) - 1);
         }
         #[cfg(not(feature = "http"))]
         let _ = entered;
     }
 
+    #[inline]
     pub(super) fn duration(&self) -> Duration {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
@@ -168,7 +149,7 @@ impl State {
 
     /// Returns the limit of a call that begins now. Writes the deadline into the request if the
     /// protocol wants that. `None` if the request's own deadline has passed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn limit<P, Req>(&self, protocol: &P, request: &mut Req) -> Option<Limit>
     where
         P: CarryDeadline<Req>,
@@ -184,26 +165,28 @@ impl State {
                 timeouts.attempt
             }
         });
-        let own = own.unwrap_or_else(|| self.duration());
-        if carried.is_none() && !self.covers.body && !protocol.wants_deadline(self.covers.attempts)
-        {
-            return Some(Limit::For(own));
+        let wants_deadline = protocol.wants_deadline(self.covers.attempts);
+        if carried.is_none() && !self.covers.body && !wants_deadline {
+            let limit = self.limit.load(Ordering::Relaxed);
+            return Some(Limit::For(own.map_or(limit, clock::nanos)));
         }
+        let own = own.unwrap_or_else(|| self.duration());
         let now = clock::moment_of_call();
+        let end = clock::later(now, own);
         let (at, limit) = match carried.map(Deadline::moment) {
             Some(until) if now >= until => return None,
-            Some(until) if until < clock::later(now, own) => {
+            Some(until) if until < end => {
                 self.learns.store(true, Ordering::Relaxed);
-                let since = now;
-                (until, Limit::ByCaller(ByCaller { since, until, own }))
+                self.keeps_calls.store(true, Ordering::Relaxed);
+                (until, Limit::ByCaller(ByCaller::new(now, until, own)))
             }
-            _ => {
-                let at = clock::later(now, own);
-                (at, Limit::Until(at))
-            }
+            _ => (end, Limit::Until(end)),
         };
-        let limit = self.first_byte(now, at, limit);
-        if protocol.wants_deadline(self.covers.attempts) {
+        let limit = match self.covers.first_byte {
+            None => limit,
+            Some(first) => Self::first_byte(clock::later(now, first), at, limit),
+        };
+        if wants_deadline {
             protocol.set_deadline(request, Deadline::at(at));
         } else if carried.is_some() {
             protocol.refresh_deadline(request);
@@ -212,21 +195,24 @@ impl State {
     }
 
     /// Returns the limit with the deadline of the first byte, if that is earlier.
-    fn first_byte(&self, now: Instant, until: Instant, limit: Limit) -> Limit {
-        let first = self.covers.first_byte.map(|first| clock::later(now, first));
-        match first.filter(|first| *first < until) {
-            None => limit,
-            Some(first) => Limit::FirstByte(FirstByte {
-                first,
-                until,
-                by_caller: matches!(limit, Limit::ByCaller(_)),
-            }),
+    #[cold]
+    fn first_byte(first: Instant, until: Instant, limit: Limit) -> Limit {
+        if first >= until {
+            return limit;
         }
+        let by_caller = matches!(limit, Limit::ByCaller(_));
+        Limit::FirstByte(FirstByte::new(first, until, by_caller))
     }
 
     #[cfg(feature = "http")]
     pub(super) fn covers(&self) -> Covers {
         self.covers
+    }
+
+    /// Returns whether it records how long calls take.
+    #[inline]
+    pub(super) fn records(&self) -> bool {
+        self.times_calls() || self.learns()
     }
 
     /// Returns whether the durations of good answers are learned.
@@ -260,13 +246,15 @@ impl State {
     /// Rejects a call whose time is over while it was in flight.
     pub(super) fn time_out(&self, limit: Limit) -> Box<Rejected> {
         let (since, own) = match limit {
-            Limit::ByCaller(ByCaller { since, own, .. }) => (since, own),
+            Limit::ByCaller(call) => (call.since(), Duration::from_nanos(call.own)),
             // A late first byte is not the caller's deadline.
-            Limit::FirstByte(FirstByte {
-                first,
-                until,
-                by_caller: true,
-            }) if clock::has_passed(until) => {
+            Limit::FirstByte(
+                times @ FirstByte {
+                    first,
+                    by_caller: true,
+                    ..
+                },
+            ) if clock::has_passed(times.until()) => {
                 let before = self.covers.first_byte.unwrap_or_default();
                 (first.checked_sub(before).unwrap_or(first), self.duration())
             }
@@ -294,6 +282,16 @@ impl State {
     #[inline]
     pub(super) fn timer_share(&self) -> TimerShare {
         self.covers.timer
+    }
+
+    #[inline]
+    pub(super) fn number(&self) -> &Number {
+        &self.number
+    }
+
+    #[inline]
+    pub(super) fn keeps_calls(&self) -> bool {
+        self.keeps_calls.load(Ordering::Relaxed)
     }
 
     /// Returns whether the durations of calls are recorded.

@@ -46,6 +46,22 @@ async fn an_expired_call_is_dropped_before_its_future_is() {
     assert_eq!(handle.snapshot().expired, 1);
 }
 
+/// A call of an unnamed timeout holds no reference to its state.
+#[tokio::test(start_paused = true)]
+async fn a_call_is_timed_out_when_its_layer_is_gone() {
+    for keeps_handle in [true, false] {
+        let (layer, handle) = layer();
+        let handle = keeps_handle.then_some(handle);
+        let mut call = pin!(layer.layer(Probe::new()).call(Ask::Hang));
+        drop(layer);
+        assert!(poll(call.as_mut()).is_pending());
+        advance(SECOND + Duration::from_millis(1)).await;
+        assert!(timed_out(poll(call.as_mut())));
+        let expired = handle.map(|handle| handle.snapshot().expired);
+        assert_eq!(expired, keeps_handle.then_some(1));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_wins_over_a_timeout_at_the_same_poll() {
     let (layer, _) = layer();

@@ -29,6 +29,19 @@ impl Breaker {
         admitted.then(|| Pass::untimed(control))
     }
 
+    /// Rejects without more, if the circuit is open or was forced open. Otherwise use
+    /// [`admit`](Self::admit).
+    #[cfg(any(feature = "layers", all(test, not(keep_loom))))]
+    #[inline]
+    pub(crate) fn rejection(&self, now: u64) -> Option<CircuitOpen> {
+        let control = self.load();
+        match control.state() {
+            BreakerState::ForcedOpen => Some(CircuitOpen { wait: None }),
+            BreakerState::Open if now < control.deadline(now) => Some(control.rejected(now)),
+            _ => None,
+        }
+    }
+
     /// Admits a call, or rejects it with the time until calls may be admitted again. Also returns
     /// the transition, if this call made one.
     ///

@@ -76,6 +76,13 @@ impl Pass {
         self.0 | 1 << CODE_SHIFT == control.generation_bits() | QUICK << CODE_SHIFT
     }
 
+    /// Returns whether it has no start: the call's slowness is known, or the call is never slow.
+    #[cfg(any(feature = "layers", all(test, not(keep_loom))))]
+    #[inline]
+    pub(super) fn is_untimed(&self) -> bool {
+        self.0 >> CODE_SHIFT & CODES < TIMED
+    }
+
     /// Returns whether the head of the response has arrived.
     pub(super) fn has_answer(&self) -> bool {
         matches!(self.0 >> CODE_SHIFT & CODES, QUICK | SLOW)

@@ -42,7 +42,7 @@ impl Breaker {
     ///
     /// `retry_after` is the upstream's own hint on when to come back. `stripe` is any number that
     /// threads rarely share.
-    #[inline]
+    #[inline(always)]
     pub fn record(
         &self,
         pass: Pass,
@@ -61,7 +61,7 @@ impl Breaker {
     /// Records a quick success of the current generation. Only what nearly all calls need is
     /// inlined: a circuit that counts, a tick that has begun, and no failure to which it could
     /// matter.
-    #[inline]
+    #[inline(always)]
     fn succeed(&self, control: Control, stripe: usize, now: u64) -> Option<Transition> {
         if let (true, Counter::Time(window)) = (control.counts_calls(), &self.counter) {
             let stamp = window.stamp(control.generation(), now);
@@ -71,10 +71,20 @@ impl Breaker {
                 if watch == 0 && !self.run.is_running(control.generation()) {
                     return None;
                 }
-                let finding = Finding::quick_success();
-                return self.judge_count(control, finding, Counted::Again, stamp, now);
+                return self.judge_success(control, stamp, now);
             }
         }
+        self.settle_success(control, stripe, now)
+    }
+
+    #[inline(never)]
+    fn judge_success(&self, control: Control, stamp: Stamp, now: u64) -> Option<Transition> {
+        let finding = Finding::quick_success();
+        self.judge_count(control, finding, Counted::Again, stamp, now)
+    }
+
+    #[inline(never)]
+    fn settle_success(&self, control: Control, stripe: usize, now: u64) -> Option<Transition> {
         self.settle(control, Finding::quick_success(), stripe, now)
     }
 
@@ -112,6 +122,14 @@ impl Breaker {
             not_before,
         };
         self.settle(control, finding, stripe, now)
+    }
+
+    /// Returns whether [`Outcome::Ignore`] has nothing to record for an admission, so that no time
+    /// is needed. It is no probe, and its start is not counted.
+    #[cfg(any(feature = "layers", all(test, not(keep_loom))))]
+    #[inline]
+    pub(crate) fn ignores(&self, pass: &Pass) -> bool {
+        self.load().state() != BreakerState::HalfOpen && pass.is_untimed()
     }
 
     /// Takes back an admission that was dropped without a result. The call has failed if dropped

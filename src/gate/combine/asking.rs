@@ -126,6 +126,7 @@ impl<G: Gate, A: Asks> Gate for Asking<G, A> {
     type Ticket = G::Ticket;
     // The answers of the closures, once they were called.
     type Asked = (Option<Demand>, G::Asked);
+    const CLOSES: bool = G::CLOSES;
 
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {
         self.gate.give_back(pass, why, now);
@@ -156,6 +157,11 @@ impl<G: Gate, A: Asks> Gate for Asking<G, A> {
 
     fn told(&self, pass: &Self::Pass, hint: &Hint, now: &Now) {
         self.gate.told(pass, hint, now);
+    }
+
+    #[inline(always)]
+    fn is_open(&self) -> bool {
+        self.gate.is_open()
     }
 
     #[inline(always)]

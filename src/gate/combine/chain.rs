@@ -57,12 +57,16 @@ impl<A: Gate, B: Gate> Chain<A, B> {
         Self { first, second }
     }
 
-    /// Asks the second gate about a call that the first has admitted.
+    /// Asks the second gate about a call that the first has admitted. `change` completes its
+    /// rejection.
     #[inline(always)]
     fn admit_second<Req>(
         &self,
         first: A::Pass,
-        inquiry: Inquiry<'_, Req, B::Asked>,
+        (inquiry, change): (
+            &mut Inquiry<'_, Req, (A::Asked, B::Asked)>,
+            impl FnOnce(&mut Inquiry<'_, Req, (A::Asked, B::Asked)>, Box<Rejected>) -> Box<Rejected>,
+        ),
         now: &Now,
     ) -> Admission<(A::Pass, B::Pass), ChainTicket<A, B>>
     where
@@ -73,14 +77,14 @@ impl<A: Gate, B: Gate> Chain<A, B> {
             pass: first,
             now,
         };
-        match self.second.admit(inquiry, now) {
+        match self.second.admit(inquiry.of(|asked| &mut asked.1), now) {
             Admission::Granted(second) => Admission::Granted((held.take(), second)),
             Admission::Queued(ticket) => {
                 Admission::Queued(ChainTicket::Second(held.take(), ticket))
             }
             Admission::Rejected(rejected) => {
                 drop(held);
-                Admission::Rejected(rejected)
+                Admission::Rejected(change(inquiry, rejected))
             }
         }
     }
@@ -119,6 +123,7 @@ impl<A: Gate, B: Gate> Gate for Chain<A, B> {
     type Pass = (A::Pass, B::Pass);
     type Ticket = ChainTicket<A, B>;
     type Asked = (A::Asked, B::Asked);
+    const CLOSES: bool = A::CLOSES || B::CLOSES;
 
     fn give_back(&self, (first, second): Self::Pass, why: Unsent, now: &Now) {
         self.second.give_back(second, why, now);
@@ -175,6 +180,11 @@ impl<A: Gate, B: Gate> Gate for Chain<A, B> {
     }
 
     #[inline(always)]
+    fn is_open(&self) -> bool {
+        self.first.is_open() && self.second.is_open()
+    }
+
+    #[inline(always)]
     fn closing<T>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<T>) -> ControlFlow<T> {
         self.first.closing(visit)?;
         self.second.closing(visit)
@@ -194,13 +204,11 @@ where
     ) -> Admission<Self::Pass, Self::Ticket> {
         match self.first.admit(inquiry.of(|asked| &mut asked.0), now) {
             Admission::Granted(pass) => {
-                match self.admit_second(pass, inquiry.of(|asked| &mut asked.1), now) {
-                    Admission::Rejected(rejected) => {
-                        let first = inquiry.of(|asked| &mut asked.0);
-                        Admission::Rejected(lengthen(rejected, &self.first, first, now))
-                    }
-                    admission => admission,
-                }
+                let second = |inquiry: &mut Inquiry<'_, Req, Self::Asked>, rejected| {
+                    let first = inquiry.of(|asked| &mut asked.0);
+                    lengthen(rejected, &self.first, first, now)
+                };
+                self.admit_second(pass, (&mut inquiry, second), now)
             }
             Admission::Queued(ticket) => Admission::Queued(ChainTicket::First(ticket)),
             Admission::Rejected(rejected) => {
@@ -227,7 +235,8 @@ where
                         TicketPoll::Rejected(rejected) => return TicketPoll::Rejected(rejected),
                     };
                     *ticket = ChainTicket::Over;
-                    match self.admit_second(pass, inquiry.of(|asked| &mut asked.1), now) {
+                    let unchanged = |_: &mut Inquiry<'_, Req, Self::Asked>, rejected| rejected;
+                    match self.admit_second(pass, (&mut inquiry, unchanged), now) {
                         Admission::Granted(both) => return TicketPoll::Granted(both),
                         Admission::Rejected(rejected) => return TicketPoll::Rejected(rejected),
                         Admission::Queued(queued) => *ticket = queued,

@@ -87,6 +87,7 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
     type Pass = KeyedPass<F::Key, G>;
     type Ticket = KeyedTicket<F::Key, G>;
     type Asked = KeyedAsked<F::Key, G>;
+    const CLOSES: bool = G::CLOSES;
 
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {
         if let Some((place, pass)) = pass.0 {
@@ -141,6 +142,11 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Gate for Keyed<F, G> {
     }
 
     #[inline]
+    fn is_open(&self) -> bool {
+        !G::CLOSES || self.only().is_none_or(Gate::is_open)
+    }
+
+    #[inline]
     fn closing<B>(&self, visit: &mut impl FnMut(&dyn Closes) -> ControlFlow<B>) -> ControlFlow<B> {
         self.only()
             .map_or(ControlFlow::Continue(()), |gate| gate.closing(visit))
@@ -165,7 +171,7 @@ where
         let Some(key) = key else {
             return match self.parts.missing {
                 Missing::Share => self.admit_in(None, inquiry, now),
-                Missing::Reject => Admission::Rejected(Box::new(self.parts.shared.missing_key())),
+                Missing::Reject => Admission::Rejected(self.parts.shared.missing_key()),
                 Missing::Allow => Admission::Granted(KeyedPass(None)),
             };
         };
@@ -174,7 +180,7 @@ where
             let Some(partition) = found.or_else(|| self.parts.find_or_make(key)) else {
                 return match self.parts.overflow {
                     Overflow::Shared => self.admit_in(None, inquiry, now),
-                    Overflow::Reject => Admission::Rejected(Box::new(self.parts.shared.overflow())),
+                    Overflow::Reject => Admission::Rejected(self.parts.shared.overflow()),
                     Overflow::Allow => Admission::Granted(KeyedPass(None)),
                 };
             };

@@ -56,10 +56,10 @@ pub trait Keyable: Gate + Controlled + Evict + MissingKey + Sized + Send + Sync 
 /// The rejections that a gate makes on behalf of keys.
 pub(crate) trait MissingKey {
     /// Returns the rejection of a request that has no key.
-    fn missing_key(&self) -> Rejected;
+    fn missing_key(&self) -> Box<Rejected>;
 
     /// Returns the rejection of a request whose key found no slot.
-    fn overflow(&self) -> Rejected;
+    fn overflow(&self) -> Box<Rejected>;
 }
 
 impl<K, G> KeyedParts<K, G>

@@ -33,6 +33,7 @@ impl<G: Gate> Gate for Option<G> {
     type Pass = Option<G::Pass>;
     type Ticket = G::Ticket;
     type Asked = G::Asked;
+    const CLOSES: bool = G::CLOSES;
 
     fn give_back(&self, pass: Self::Pass, why: Unsent, now: &Now) {
         if let (Some(gate), Some(pass)) = (self, pass) {
@@ -79,6 +80,11 @@ impl<G: Gate> Gate for Option<G> {
         if let (Some(gate), Some(pass)) = (self, pass) {
             gate.told(pass, hint, now);
         }
+    }
+
+    #[inline(always)]
+    fn is_open(&self) -> bool {
+        self.as_ref().is_none_or(Gate::is_open)
     }
 
     #[inline(always)]

@@ -64,6 +64,7 @@ impl Gate for Logs {
     type Pass = u8;
     type Ticket = u8;
     type Asked = ();
+    const CLOSES: bool = true;
 
     fn give_back(&self, _: u8, why: Unsent, _: &Now) {
         self.tell(match why {
@@ -185,11 +186,11 @@ impl Evict for Logs {
 }
 
 impl MissingKey for Logs {
-    fn missing_key(&self) -> Rejected {
+    fn missing_key(&self) -> Box<Rejected> {
         unreachable!("every call has a key")
     }
 
-    fn overflow(&self) -> Rejected {
+    fn overflow(&self) -> Box<Rejected> {
         unreachable!("there is room for all keys")
     }
 }

@@ -77,6 +77,12 @@ impl<G: Gate> Permit<G> {
         }
     }
 
+    /// Ends a call that is dropped. Most permits are dropped settled, and that is inlined.
+    #[inline(never)]
+    fn abandon(&mut self) {
+        self.end(Completion::Dropped);
+    }
+
     /// Runs a part of a call. If it panics, the call has failed.
     ///
     /// A check of `thread::panicking()` in `Drop` would be wrong twice. Tokio catches a task's
@@ -102,7 +108,13 @@ impl<G: Gate> Permit<G> {
 impl<G: Gate + Send + Sync + 'static> Settle for Permit<G> {
     #[inline(always)]
     fn settle(mut self, outcome: Outcome, retry_after: Option<Duration>) {
-        self.end(Completion::Answered(outcome, retry_after));
+        let (gate, pass) = (self.gate.take(), mem::take(&mut self.pass));
+        // Nothing is left to drop, and that is not checked once more.
+        mem::forget(self);
+        if let Some(gate) = gate {
+            let end = Completion::Answered(outcome, retry_after);
+            gate.end(pass, end, &Now::unread());
+        }
     }
 
     fn cut_short(mut self, late: bool) {
@@ -158,7 +170,9 @@ impl<G: Gate> Drop for Upgraded<G> {
 impl<G: Gate> Drop for Permit<G> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.end(Completion::Dropped);
+        if self.gate.is_some() {
+            self.abandon();
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         Access, ClosedWatch, Gate,
         closing::{access, changed, expire, poll_changed, until_change},
     },
-    sync::Held,
+    sync::{Held, Striped},
 };
 
 /// The known readiness of an inner service.
@@ -48,10 +48,14 @@ impl Wait {
     /// Returns whether the gates reject all calls now. Under backpressure, pending until they
     /// withhold calls no longer.
     #[inline(always)]
-    pub(super) fn poll_closed<G>(&mut self, gate: &Held<G>, cx: &mut Context<'_>) -> Poll<bool>
+    pub(super) fn poll_closed<G>(&mut self, gate: &Striped<G>, cx: &mut Context<'_>) -> Poll<bool>
     where
         G: Gate + Send + Sync + 'static,
     {
+        if !G::CLOSES {
+            return Poll::Ready(false);
+        }
+        let gate = gate.here();
         match access(&**gate, &Now::unread()) {
             Access::Open => Poll::Ready(false),
             Access::Rejecting => Poll::Ready(true),

@@ -87,7 +87,7 @@ where
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
         loop {
-            if ready!(self.wait.poll_closed(self.gate.here(), cx)) {
+            if ready!(self.wait.poll_closed(&self.gate, cx)) {
                 // An inner service that hangs must not turn failing fast into hanging.
                 self.inner.release();
                 self.wait.forget();

@@ -182,13 +182,13 @@ impl<const N: usize, C, U> Evict for DimensionsGate<N, C, U> {
 }
 
 impl<const N: usize, C, U> MissingKey for DimensionsGate<N, C, U> {
-    fn missing_key(&self) -> Rejected {
+    fn missing_key(&self) -> Box<Rejected> {
         self.state.tally.reject(RejectedKind::MissingKey, None)
     }
 
     /// Rejects a call whose key found no room. Without a hint: the key has no quotas of its own,
     /// and the shared ones are several.
-    fn overflow(&self) -> Rejected {
+    fn overflow(&self) -> Box<Rejected> {
         self.state.tally.reject(RejectedKind::RateLimited, None)
     }
 }

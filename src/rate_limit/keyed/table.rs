@@ -97,7 +97,7 @@ impl<F> TableGate<F> {
             self.table.count(hash.index(), || self.key.label(request));
         }
         let kind = self.table.buckets.kind(hash, kind, self.table.clock.now());
-        Box::new(self.table.tally.reject(kind, wait))
+        self.table.tally.reject(kind, wait)
     }
 }
 
@@ -303,13 +303,13 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
             (None, Missing::Allow) => return Admission::Granted(KeyLimitPass::default()),
             (None, Missing::Reject) => {
                 let rejected = tally.reject(RejectedKind::MissingKey, None);
-                return Admission::Rejected(Box::new(rejected));
+                return Admission::Rejected(rejected);
             }
         };
-        let now = now.by(clock);
+        let (moment, now) = (now, now.by(clock));
         let decision = Settings::decide(
             demand,
-            (clock, now),
+            (clock, now, moment),
             queues.has_waiters(hash),
             |cost, now| buckets.acquire(hash, cost, now),
             || *settings,

@@ -445,3 +445,26 @@ fn calls_are_slow_and_hung_at_any_uptime() {
         assert_eq!(breaker.hung(start + 60 * SECOND), 0);
     }
 }
+
+#[test]
+fn an_ignored_result_of_no_probe_needs_no_time() {
+    let breaker = breaker(config());
+    let untimed = breaker.admit_if_closed().unwrap();
+    assert!(breaker.ignores(&untimed));
+    let before = breaker.counts(0);
+    assert!(
+        breaker
+            .record(untimed, Outcome::Ignore, None, 0, 0)
+            .is_none()
+    );
+    assert_eq!(breaker.counts(0), before);
+    let timed = breaker.admit(0, 0).0.unwrap();
+    assert!(!breaker.ignores(&timed));
+    let late = breaker.admit_if_closed().unwrap();
+    run(&breaker, "FFFFF", 0);
+    assert!(breaker.ignores(&late), "nothing of it is left");
+    let probe = breaker.admit(0, 5 * SECOND).0.unwrap();
+    assert!(!breaker.ignores(&probe));
+    breaker.record(probe, Outcome::Ignore, None, 0, 5 * SECOND);
+    drop((timed, late));
+}

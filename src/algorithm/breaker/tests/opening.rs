@@ -294,3 +294,19 @@ fn a_trip_is_not_lost_to_the_end_of_a_ramp() {
             .is_some()
     );
 }
+
+#[test]
+fn a_rejection_is_that_of_an_admission() {
+    let breaker = breaker(config());
+    assert_eq!(breaker.rejection(0), None, "closed");
+    run(&breaker, "FFFFF", 0);
+    for now in [0, SECOND, 5 * SECOND - 1] {
+        let (admitted, transition) = breaker.admit(0, now);
+        assert!(transition.is_none());
+        assert_eq!(breaker.rejection(now), admitted.err());
+    }
+    assert_eq!(breaker.rejection(5 * SECOND), None, "half-open then");
+    breaker.force_open();
+    let (admitted, _) = breaker.admit(0, 5 * SECOND);
+    assert_eq!(breaker.rejection(5 * SECOND), admitted.err());
+}

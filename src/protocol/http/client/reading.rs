@@ -46,14 +46,13 @@ where
         match &mut result {
             Ok(response) => {
                 let outcome = outcome_of(response, self.classifier);
-                let told = match outcome {
-                    Outcome::Ignore => None,
-                    _ => self.hint_of(response),
-                };
+                let reads_hints = permit.reads_hints() && outcome != Outcome::Ignore;
+                let told = reads_hints.then(|| self.hint_of(response)).flatten();
                 if let Some(told) = &told {
                     permit.told(told);
                 }
-                let hint = come_back_after(outcome, response, told.as_ref());
+                let after = || come_back_after(outcome, response, told.as_ref());
+                let hint = reads_hints.then(after).flatten();
                 upgrade::guard(response);
                 upgrade::settle(response, permit, outcome, hint);
             }
@@ -139,18 +138,22 @@ impl<K> Client<K> {
         if let Some(advice) = told {
             return advice;
         }
+        let bad = matches!(outcome, Outcome::Failure | Outcome::Overload);
+        let by_table = match status::meaning(status).1 {
+            _ if !bad => Retried::Never,
+            retried => retried,
+        };
+        let also = self.also_retried.contains(status);
+        let forbidden = self.strict && status == StatusCode::TOO_MANY_REQUESTS;
+        // Known without the fields, which are not read in vain.
+        if forbidden || (by_table == Retried::Never && !also) {
+            return Advice::Stop;
+        }
         let after = self
             .hint_of_shared(response)
             .and_then(|hint| hint.retry_after)
             .or_else(|| retry_after::parse(response.headers()));
-        let bad = matches!(outcome, Outcome::Failure | Outcome::Overload);
-        let by_table = match status::meaning(status).1 {
-            Retried::Always => bad,
-            Retried::WithHint => bad && after.is_some(),
-            Retried::Never => false,
-        };
-        let forbidden = self.strict && status == StatusCode::TOO_MANY_REQUESTS;
-        if forbidden || !(by_table || self.also_retried.contains(status)) {
+        if by_table == Retried::WithHint && after.is_none() && !also {
             return Advice::Stop;
         }
         Advice::Retry {
