@@ -256,3 +256,63 @@ pub(crate) fn epoch_nanos() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     nanos(now.unwrap_or_default())
 }
+
+#[cfg(all(test, feature = "http", not(keep_loom)))]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    /// Waits until the clock shows a later time.
+    fn until_after(moment: Instant) {
+        while Instant::now() <= moment {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[test]
+    fn layers_share_one_moment_while_a_call_starts() {
+        let (first, second) = share_moment(|| {
+            let first = moment_of_call();
+            until_after(first);
+            (first, Now::default().instant())
+        });
+        assert_eq!(first, second);
+        until_after(first);
+        assert!(moment_of_call() > first, "the sharing has ended");
+    }
+
+    #[test]
+    fn the_service_beneath_has_its_own_moment() {
+        share_moment(|| {
+            let shared = moment_of_call();
+            until_after(shared);
+            assert!(call_inner(moment_of_call) > shared);
+        });
+    }
+
+    #[test]
+    fn a_stack_within_a_stack_restores_the_outer_moment() {
+        share_moment(|| {
+            let outer = moment_of_call();
+            until_after(outer);
+            assert!(share_moment(moment_of_call) > outer);
+            assert_eq!(moment_of_call(), outer);
+        });
+    }
+
+    #[test]
+    fn a_panic_ends_the_sharing() {
+        let mut shared = None;
+        let start = || {
+            share_moment(|| -> () {
+                shared = Some(moment_of_call());
+                panic!("a layer panics")
+            })
+        };
+        assert!(catch_unwind(std::panic::AssertUnwindSafe(start)).is_err());
+        let shared = shared.expect("it was read");
+        until_after(shared);
+        assert!(moment_of_call() > shared);
+    }
+}

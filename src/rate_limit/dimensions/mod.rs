@@ -1,6 +1,7 @@
 //! Several named quotas on each call, of which all are charged or none.
 
 mod builder;
+mod builder_by_key;
 mod closures;
 mod dimension;
 mod gate;
