@@ -78,6 +78,7 @@ fn kind<T>(result: Result<T, BoxError>) -> Option<RejectedKind> {
 }
 
 /// Neither `Clone` nor `Unpin`, nor of any size that is known.
+type Cost = fn(&Request<Body>) -> [u64; 2];
 type Upload = UnsyncBoxBody<Bytes, BoxError>;
 
 #[tokio::test(start_paused = true)]
@@ -393,8 +394,8 @@ fn the_types_of_stacks_can_be_named() {
 }
 
 /// A cost of `x-tokens`, and quotas of a request and so many tokens.
-fn quotas() -> DimensionsBuilder<2, NotKeyed, Plain, CostsOf<fn(&Request<Body>) -> [u64; 2]>> {
-    let cost: fn(&Request<Body>) -> [u64; 2] = |request| {
+fn quotas() -> DimensionsBuilder<2, NotKeyed, Plain, CostsOf<Cost>> {
+    let cost: Cost = |request| {
         let tokens = request.headers().get("x-tokens");
         let tokens = tokens.and_then(|tokens| tokens.to_str().ok()?.parse().ok());
         [1, tokens.unwrap_or(0)]

@@ -63,11 +63,9 @@ impl<A: Gate, B: Gate> Chain<A, B> {
     fn admit_second<Req>(
         &self,
         first: A::Pass,
-        (inquiry, change): (
-            &mut Inquiry<'_, Req, (A::Asked, B::Asked)>,
-            impl FnOnce(&mut Inquiry<'_, Req, (A::Asked, B::Asked)>, Box<Rejected>) -> Box<Rejected>,
-        ),
+        inquiry: &mut Inquiry<'_, Req, (A::Asked, B::Asked)>,
         now: &Now,
+        change: impl FnOnce(&mut Inquiry<'_, Req, (A::Asked, B::Asked)>, Box<Rejected>) -> Box<Rejected>,
     ) -> Admission<(A::Pass, B::Pass), ChainTicket<A, B>>
     where
         B: Admit<Req>,
@@ -208,7 +206,7 @@ where
                     let first = inquiry.of(|asked| &mut asked.0);
                     lengthen(rejected, &self.first, first, now)
                 };
-                self.admit_second(pass, (&mut inquiry, second), now)
+                self.admit_second(pass, &mut inquiry, now, second)
             }
             Admission::Queued(ticket) => Admission::Queued(ChainTicket::First(ticket)),
             Admission::Rejected(rejected) => {
@@ -236,7 +234,7 @@ where
                     };
                     *ticket = ChainTicket::Over;
                     let unchanged = |_: &mut Inquiry<'_, Req, Self::Asked>, rejected| rejected;
-                    match self.admit_second(pass, (&mut inquiry, unchanged), now) {
+                    match self.admit_second(pass, &mut inquiry, now, unchanged) {
                         Admission::Granted(both) => return TicketPoll::Granted(both),
                         Admission::Rejected(rejected) => return TicketPoll::Rejected(rejected),
                         Admission::Queued(queued) => *ticket = queued,
