@@ -57,17 +57,18 @@ impl<A: Gate, B: Gate> Chain<A, B> {
         Self { first, second }
     }
 
-    /// Asks the second gate about a call that the first has admitted. `change` completes its
-    /// rejection.
+    /// Asks the second gate about a call that the first has admitted. If `lengthens`, its rejection
+    /// takes into account when the first would admit the call again.
     #[inline(always)]
     fn admit_second<Req>(
         &self,
         first: A::Pass,
         inquiry: &mut Inquiry<'_, Req, (A::Asked, B::Asked)>,
+        lengthens: bool,
         now: &Now,
-        change: impl FnOnce(&mut Inquiry<'_, Req, (A::Asked, B::Asked)>, Box<Rejected>) -> Box<Rejected>,
     ) -> Admission<(A::Pass, B::Pass), ChainTicket<A, B>>
     where
+        A: Admit<Req>,
         B: Admit<Req>,
     {
         let held = Returned {
@@ -82,7 +83,11 @@ impl<A: Gate, B: Gate> Chain<A, B> {
             }
             Admission::Rejected(rejected) => {
                 drop(held);
-                Admission::Rejected(change(inquiry, rejected))
+                if !lengthens {
+                    return Admission::Rejected(rejected);
+                }
+                let first = inquiry.of(|asked| &mut asked.0);
+                Admission::Rejected(lengthen(rejected, &self.first, first, now))
             }
         }
     }
@@ -201,13 +206,7 @@ where
         now: &Now,
     ) -> Admission<Self::Pass, Self::Ticket> {
         match self.first.admit(inquiry.of(|asked| &mut asked.0), now) {
-            Admission::Granted(pass) => {
-                let second = |inquiry: &mut Inquiry<'_, Req, Self::Asked>, rejected| {
-                    let first = inquiry.of(|asked| &mut asked.0);
-                    lengthen(rejected, &self.first, first, now)
-                };
-                self.admit_second(pass, &mut inquiry, now, second)
-            }
+            Admission::Granted(pass) => self.admit_second(pass, &mut inquiry, true, now),
             Admission::Queued(ticket) => Admission::Queued(ChainTicket::First(ticket)),
             Admission::Rejected(rejected) => {
                 let second = inquiry.of(|asked| &mut asked.1);
@@ -233,8 +232,7 @@ where
                         TicketPoll::Rejected(rejected) => return TicketPoll::Rejected(rejected),
                     };
                     *ticket = ChainTicket::Over;
-                    let unchanged = |_: &mut Inquiry<'_, Req, Self::Asked>, rejected| rejected;
-                    match self.admit_second(pass, &mut inquiry, now, unchanged) {
+                    match self.admit_second(pass, &mut inquiry, false, now) {
                         Admission::Granted(both) => return TicketPoll::Granted(both),
                         Admission::Rejected(rejected) => return TicketPoll::Rejected(rejected),
                         Admission::Queued(queued) => *ticket = queued,
