@@ -171,8 +171,8 @@ impl<const N: usize> Dimensions<N> {
             let Err(over) = self.take_one(dimension, costs[dimension], claim, (due, now)) else {
                 continue;
             };
-            for before in 0..dimension {
-                self.give_back_one(before, costs[before], claim, now);
+            for (before, cost) in costs.iter().enumerate().take(dimension) {
+                self.give_back_one(before, *cost, claim, now);
             }
             return Err(match (over, self.longest(costs, &[0; N], claim, now)) {
                 (OverLimit::CostAboveBurst, _) | (_, (_, 0)) => OverDimension { dimension, over },
