@@ -261,6 +261,14 @@ fn a_call_that_finds_a_lease_allocates_nothing() {
         let alone = RateLimitLayer::dimensions(quotas()).build().unwrap();
         let alone = alone.layer(Echo);
         assert_eq!(allocations(alone, || 1), 0, "several of this process");
+        let shares = RateLimitLayer::dimensions(quotas())
+            .keyed_by(|_: &u64| Some("a"))
+            .within(quotas())
+            .shares(|_| 1)
+            .build()
+            .unwrap();
+        let shares = shares.layer(Echo);
+        assert_eq!(allocations(shares, || 1), 0, "a share of several");
     });
 }
 

@@ -25,7 +25,7 @@ use tower_keep::{
     circuit_breaker::CircuitBreakerLayer,
     fallback::{Backend, Spill, SpillHandle, SpillReport},
     protocol::http::{Client, CloneBody, Server, provider, usage},
-    rate_limit::{Dimension, Follow, Rate, RateLimitLayer},
+    rate_limit::{Dimension, DimensionsBuilder, Follow, Rate, RateLimitLayer},
     reqwest::Reqwest,
     timeout::{TimedBody, TimeoutLayer},
 };
@@ -88,7 +88,8 @@ pub(crate) async fn start(
         .build()?;
     let handle = models.handle();
 
-    let budgets = RateLimitLayer::dimensions(plan("")?)
+    let budgets = of_fleet(RateLimitLayer::dimensions(plan("")?))
+        .await?
         .cost(|request: &Request<Body>| price(request.headers()))
         .per_key(
             |request: &Request<Body>| Some(field(request.headers(), "x-tenant")),
@@ -126,6 +127,19 @@ pub(crate) async fn start(
         audit,
         models: handle,
     })
+}
+
+/// Shares the budgets with other gateways, if the fleet's store is there: with the feature
+/// `redis-1`, at the address in `REDIS_URL`.
+async fn of_fleet(budgets: DimensionsBuilder<2>) -> Result<DimensionsBuilder<2>, BoxError> {
+    #[cfg(feature = "redis-1")]
+    if let Ok(url) = std::env::var("REDIS_URL") {
+        let client = redis::Client::open(url)?;
+        let connection = client.get_connection_manager().await?;
+        let store = tower_keep::store::Redis::new(connection).prefix("llm_gateway:");
+        return Ok(budgets.fleet(&store, "budgets"));
+    }
+    Ok(budgets)
 }
 
 /// The quotas of a tenant.

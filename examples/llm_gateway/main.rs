@@ -8,6 +8,9 @@
 //! ```console
 //! cargo run --features reqwest-013 --example llm_gateway
 //! ```
+//!
+//! With `--features reqwest-013,redis-1`, and the address of a server in `REDIS_URL`, several
+//! gateways share the tenants' budgets.
 
 #![allow(clippy::disallowed_methods, reason = "an example measures")]
 

@@ -343,7 +343,7 @@ mod tests {
         let late = u64::MAX - 3 * EPOCH;
         assert_eq!(active.claim(&share, late).weights, 5);
         assert_eq!(active.claim(&share, late + EPOCH).weights, 5);
-        const { assert!((u64::MAX / EPOCH) < LOW) };
+        const { assert!(u64::MAX / EPOCH < LOW) };
     }
 
     proptest! {

@@ -114,6 +114,12 @@ pub mod tuning {}
 
 #[cfg(feature = "page")]
 #[doc = include_str!("page.md")]
+///
+/// # A stack in an outage
+///
+/// The example's page, by `scripts/draw-page`:
+///
+#[doc = include_str!("../../docs/page.html")]
 pub mod page {}
 
 #[doc = include_str!("opentelemetry.md")]

@@ -363,23 +363,14 @@ async fn a_timeout_of_the_body_ends_a_stream_that_stalls() {
 }
 
 /// Counts the bytes of all events as output, and remembers the reports.
-fn meter() -> (
-    MeterLayer<impl Fn(&extract::Request) -> Settle + Clone>,
-    MeterLayer<impl Fn(&Request<Body>) -> Settle + Clone>,
-    Reports,
-) {
-    let shape = || {
-        usage::Shape::by(|event| {
-            let mut usage = usage::Usage::default();
-            usage.output = Some(event.data.len() as u64);
-            Some(usage)
-        })
-    };
-    let reports = Reports::default();
-    let (server, client) = (reports.clone(), reports.clone());
-    let server = MeterLayer::new(shape(), move |_: &extract::Request| noted(&server));
-    let client = MeterLayer::new(shape(), move |_: &Request<Body>| noted(&client));
-    (server, client, reports)
+fn meter<A>(reports: &Reports) -> MeterLayer<impl Fn(&Request<A>) -> Settle + Clone + use<A>> {
+    let shape = usage::Shape::by(|event| {
+        let mut usage = usage::Usage::default();
+        usage.output = Some(event.data.len() as u64);
+        Some(usage)
+    });
+    let reports = reports.clone();
+    MeterLayer::new(shape, move |_: &Request<A>| noted(&reports))
 }
 
 type Reports = Arc<Mutex<Vec<(Option<u64>, usage::End)>>>;
@@ -395,7 +386,9 @@ fn noted(reports: &Reports) -> Settle {
 
 #[tokio::test(start_paused = true)]
 async fn a_meter_changes_nothing_and_settles_once() {
-    let (server, client, reports) = meter();
+    let reports = Reports::default();
+    let server = meter::<axum::body::Body>(&reports);
+    let client = meter::<Body>(&reports);
     let upstream = Upstream::default();
     let taken = || std::mem::take(&mut *reports.lock().unwrap());
     for service in [behind(&upstream, server), over(&upstream, client)] {

@@ -78,7 +78,6 @@ fn kind<T>(result: Result<T, BoxError>) -> Option<RejectedKind> {
 }
 
 /// Neither `Clone` nor `Unpin`, nor of any size that is known.
-type Cost = fn(&Request<Body>) -> [u64; 2];
 type Upload = UnsyncBoxBody<Bytes, BoxError>;
 
 #[tokio::test(start_paused = true)]
@@ -393,9 +392,11 @@ fn the_types_of_stacks_can_be_named() {
     drop((holds.once, holds.stack));
 }
 
+type Costs = fn(&Request<Body>) -> [u64; 2];
+
 /// A cost of `x-tokens`, and quotas of a request and so many tokens.
-fn quotas() -> DimensionsBuilder<2, NotKeyed, Plain, CostsOf<Cost>> {
-    let cost: Cost = |request| {
+fn quotas() -> DimensionsBuilder<2, NotKeyed, Plain, CostsOf<Costs>> {
+    let cost: Costs = |request| {
         let tokens = request.headers().get("x-tokens");
         let tokens = tokens.and_then(|tokens| tokens.to_str().ok()?.parse().ok());
         [1, tokens.unwrap_or(0)]

@@ -241,7 +241,7 @@ async fn the_page_loads_without_an_error() {
         "{row}"
     );
     for part in [
-        "circuit breaker",
+        "circuit",
         "rate limit",
         "bulkhead",
         "total timeout",
