@@ -144,7 +144,8 @@ impl Fleet {
         if entry.closed_until.load(Ordering::Relaxed) > now && !book.is_urgent() {
             return (None, Some(now + TICK));
         }
-        if book.due > now {
+        // A debt does not wait until the store has units: others would take them first.
+        if book.due > now && !book.tells_at_once() {
             return (
                 None,
                 Some(if book.is_urgent() {
@@ -154,7 +155,7 @@ impl Fleet {
                 }),
             );
         }
-        let want = book.want(look.units, &terms);
+        let want = book.want(look.units, &terms, now);
         if want.units > 0 || want.debt.is_some() || want.reset {
             let mut ask = Ask::new(entry.key.clone(), terms);
             (ask.want, ask.least, ask.debt, ask.reset) =

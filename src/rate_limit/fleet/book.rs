@@ -104,16 +104,21 @@ impl Book {
         }
     }
 
+    /// Returns whether a debt is sent before [`due`](Self::due). Not while the store fails.
+    pub(super) fn tells_at_once(&self) -> bool {
+        self.debt.is_some() && self.failures == 0
+    }
+
     /// Returns the units to ask for now, if any.
-    pub(super) fn want(&self, units: u32, terms: &Terms) -> Want {
+    pub(super) fn want(&self, units: u32, terms: &Terms, now: u64) -> Want {
         let target = self.target().min(terms.burst());
         let mut want = Want {
             debt: self.debt,
             reset: self.reset,
             ..Want::default()
         };
-        if self.held.is_some() {
-            // The units that calls lack are on their way.
+        if self.held.is_some() || self.due > now {
+            // The units that calls lack are on their way, or the store has none yet.
             return want;
         }
         let missing = u32::try_from(self.missing)
@@ -143,6 +148,10 @@ impl Book {
         self.failures = 0;
         self.debt = None;
         self.reset = false;
+        if wanted == 0 && self.due > now {
+            // Only a debt was sent, so the store still has no units before that.
+            return;
+        }
         self.is_scarce = units < wanted;
         self.due = match (self.is_scarce, units) {
             (false, _) => now,
@@ -229,9 +238,9 @@ mod tests {
     #[test]
     fn asks_for_what_is_missing_to_rate_times_horizon() {
         let (book, terms) = (book_at(1000.0), terms());
-        assert_eq!(book.want(0, &terms).units, 100);
-        assert_eq!(book.want(40, &terms).units, 60);
-        assert_eq!(book.want(60, &terms).units, 0, "over half is there");
+        assert_eq!(book.want(0, &terms, 0).units, 100);
+        assert_eq!(book.want(40, &terms, 0).units, 60);
+        assert_eq!(book.want(60, &terms, 0).units, 0, "over half is there");
     }
 
     #[test]
@@ -243,10 +252,10 @@ mod tests {
             ..Look::default()
         };
         book.look(look, &terms, MILLI, 5000 * MILLI);
-        assert_eq!(book.want(0, &terms).units, 1);
+        assert_eq!(book.want(0, &terms, 0).units, 1);
         book.answered(1, 1, 0, 25 * MILLI, 5000 * MILLI);
         book.came(1, 1);
-        assert!(book.want(0, &terms).units == 0 && book.is_idle(0));
+        assert!(book.want(0, &terms, 0).units == 0 && book.is_idle(0));
     }
 
     #[test]
@@ -288,6 +297,29 @@ mod tests {
         book.answered(0, 0, 0, 0, 0);
         assert_eq!(book.owe(7, 4, &terms), 4);
         assert_eq!(book.debt.unwrap().number, 2);
+    }
+
+    /// Regression: each part of a debt waited until the one before it was paid off.
+    #[test]
+    fn a_debt_does_not_wait_for_units() {
+        let (mut book, terms) = (book_at(1000.0), terms());
+        book.answered(100, 0, 40 * MILLI, 25 * MILLI, 0);
+        assert!(!book.tells_at_once());
+        book.owe(7, 5000, &terms);
+        assert!(book.tells_at_once());
+        let want = book.want(0, &terms, MILLI);
+        assert_eq!((want.units, want.debt.unwrap().units), (0, 1000));
+        book.answered(want.units, 0, 0, 25 * MILLI, MILLI);
+        assert_eq!(
+            book.due,
+            40 * MILLI,
+            "units are asked for as late as before"
+        );
+        assert!(book.want(0, &terms, 40 * MILLI).units > 0);
+        // and not while the store fails.
+        book.owe(7, 5000, &terms);
+        book.failures = 1;
+        assert!(!book.tells_at_once());
     }
 
     #[test]
