@@ -24,6 +24,7 @@ use tower_keep::{
     circuit_breaker::{CircuitBreakerLayer, CircuitGate},
     gate::{Asking, Chain, GateLayer},
     hedge::HedgeLayer,
+    observe::{Registry, page},
     protocol::{Always, ErrIsFailure, Plain},
     rate_limit::{LimitGate, Rate, RateLimitBuilder, RateLimitLayer},
     retry::RetryLayer,
@@ -90,6 +91,15 @@ const CASES: &[Case] = &[
     case("ready: client stack", || admitted(client(None, Echo))),
     case("ready: client stack, named", || {
         admitted(client(Some("bench"), Echo))
+    }),
+    // A page that nobody looks at costs a call nothing.
+    case("ready: client stack, named, with a page", || {
+        let page = page(Registry::global());
+        let mut call = admitted(client(Some("bench"), Echo));
+        Box::new(move || {
+            let _ = &page;
+            call();
+        })
     }),
     case("ready: hedge", || {
         let hedge = HedgeLayer::builder().delay(Duration::from_secs(1));
