@@ -172,7 +172,7 @@ impl<const N: usize> Dimensions<N> {
                 continue;
             };
             for (before, cost) in costs.iter().enumerate().take(dimension) {
-                self.give_back_one(before, *cost, claim, now);
+                self.give_back_one(before, (*cost, *cost), claim, now);
             }
             return Err(match (over, self.longest(costs, &[0; N], claim, now)) {
                 (OverLimit::CostAboveBurst, _) | (_, (_, 0)) => OverDimension { dimension, over },
@@ -200,7 +200,7 @@ impl<const N: usize> Dimensions<N> {
             Ok(()) => {}
             Err(over) => {
                 if is_within {
-                    claim.give_back(dimension, spans.cost);
+                    claim.refund(dimension, spans.cost, spans.cost);
                 }
                 return Err(over);
             }
@@ -208,11 +208,19 @@ impl<const N: usize> Dimensions<N> {
         Ok(())
     }
 
-    fn give_back_one(&self, dimension: usize, cost: u64, claim: Option<&Claim<'_, N>>, now: u64) {
+    /// Gives back a part of the units that a call took.
+    fn give_back_one(
+        &self,
+        dimension: usize,
+        (taken, refund): (u64, u64),
+        claim: Option<&Claim<'_, N>>,
+        now: u64,
+    ) {
         let quotas = &self.0[dimension];
-        quotas.give_back(cost, now);
+        quotas.give_back(refund, now);
         if let Some(claim) = claim {
-            claim.give_back(dimension, quotas.spans(cost, 0).cost);
+            let span = |units| quotas.spans(units, 0).cost;
+            claim.refund(dimension, span(taken), span(refund));
         }
     }
 
@@ -286,7 +294,7 @@ impl<const N: usize> Dimensions<N> {
 
     pub(crate) fn give_back(&self, costs: &[u64; N], claim: Option<&Claim<'_, N>>, now: u64) {
         for (dimension, cost) in costs.iter().enumerate() {
-            self.give_back_one(dimension, *cost, claim, now);
+            self.give_back_one(dimension, (*cost, *cost), claim, now);
         }
     }
 
@@ -300,13 +308,13 @@ impl<const N: usize> Dimensions<N> {
     ) {
         for (dimension, (taken, used)) in taken.iter().zip(used).enumerate() {
             match used.checked_sub(*taken) {
-                None => self.give_back_one(dimension, taken - used, claim, now),
-                Some(0) => {}
+                None => self.give_back_one(dimension, (*taken, taken - used), claim, now),
                 Some(more) => {
                     let quotas = &self.0[dimension];
                     quotas.charge(more, now);
                     if let Some(claim) = claim {
                         claim.charge(dimension, quotas.spans(more, 0), now);
+                        claim.refund(dimension, quotas.spans(*used, 0).cost, 0);
                     }
                 }
             }

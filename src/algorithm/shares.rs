@@ -18,7 +18,9 @@
 //! first call in [`EPOCH`], and after a change of the weights.
 //!
 //! What a tenant takes beyond its share is charged to the share up to its burst and one call. So a
-//! tenant that uses what is left over does not pay for it for long when the others return.
+//! tenant that uses what is left over does not pay for it for long when the others return. What was
+//! not charged is remembered until its calls are settled. Otherwise their refunds would free a
+//! share that they had not used, and a tenant that estimates too high would get more than its part.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -52,6 +54,10 @@ pub(crate) struct Share<const N: usize> {
     /// The moment at which the share of each quota is whole again, in nanoseconds: a theoretical
     /// arrival time, as in a token bucket.
     used_until: [AtomicU64; N],
+    /// The cost beyond the share that was not charged, of calls that are not settled yet, in
+    /// nanoseconds of the share. Relaxed: it publishes nothing. A settlement that races a charge
+    /// may miss it, which errs by one call.
+    uncharged: [AtomicU64; N],
 }
 
 /// A share at one moment, among all active weights.
@@ -142,6 +148,7 @@ impl<const N: usize> Share<N> {
             last: AtomicU64::new(0),
             weights: AtomicU64::new(0),
             used_until: std::array::from_fn(|_| AtomicU64::new(0)),
+            uncharged: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -163,8 +170,8 @@ impl<const N: usize> Share<N> {
 
     /// Makes the share whole.
     pub(crate) fn reset(&self) {
-        for until in &self.used_until {
-            until.store(0, Ordering::Relaxed);
+        for word in self.used_until.iter().chain(&self.uncharged) {
+            word.store(0, Ordering::Relaxed);
         }
     }
 
@@ -193,6 +200,10 @@ impl<const N: usize> Claim<'_, N> {
             let wait = self.wait_from(until.saturating_sub(now), spans);
             (wait <= tolerance).then(|| until.max(now).saturating_add(cost))
         });
+        if taken.is_ok_and(|until| until <= now) {
+            // A whole share owes nothing, also for calls that were never settled.
+            self.share.uncharged[quota].store(0, Ordering::Relaxed);
+        }
         taken.is_ok()
     }
 
@@ -200,19 +211,37 @@ impl<const N: usize> Claim<'_, N> {
     pub(crate) fn charge(&self, quota: usize, spans: Spans, now: u64) {
         let cost = self.of_share(spans.cost);
         let most = now.saturating_add(spans.burst).saturating_add(cost);
+        let mut uncharged = 0;
         let until = &self.share.used_until[quota];
         let _ = until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
-            let charged = until.max(now).saturating_add(cost).min(most);
-            Some(charged.max(until))
+            let start = until.max(now);
+            let charged = start.saturating_add(cost).min(most).max(until);
+            uncharged = cost.saturating_sub(charged.saturating_sub(start));
+            Some(charged)
         });
+        if uncharged > 0 {
+            let of_share = &self.share.uncharged[quota];
+            let _ = of_share.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+                Some(before.saturating_add(uncharged))
+            });
+        }
     }
 
-    /// Gives a cost back.
-    pub(crate) fn give_back(&self, quota: usize, span: u64) {
-        let cost = self.of_share(span);
+    /// Settles a call that took one span and gives a part of it back. The part of the call that was
+    /// not charged gives nothing back.
+    pub(crate) fn refund(&self, quota: usize, taken: u64, refund: u64) {
+        let (taken, refund) = (self.of_share(taken), self.of_share(refund));
+        let mut free = 0;
+        let uncharged = &self.share.uncharged[quota];
+        // A loser decides again. Nothing is stored if all calls were charged.
+        let _ = uncharged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |uncharged| {
+            free = uncharged.min(taken);
+            (free > 0).then(|| uncharged - free)
+        });
+        let refund = refund.saturating_sub(free);
         let until = &self.share.used_until[quota];
         let _ = until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
-            Some(until.saturating_sub(cost))
+            (refund > 0).then(|| until.saturating_sub(refund))
         });
     }
 
@@ -280,7 +309,7 @@ mod tests {
         assert!(!claim.take(0, spans(SECOND), 0, 0));
         assert_eq!(claim.wait(0, spans(SECOND), 0), 2 * SECOND);
         assert!(claim.take(0, spans(SECOND), 0, 2 * SECOND));
-        claim.give_back(0, SECOND);
+        claim.refund(0, SECOND, SECOND);
         assert!(claim.take(0, spans(SECOND), 0, 2 * SECOND));
         assert!(!share.is_fresh(11 * SECOND) && share.is_fresh(12 * SECOND));
     }
@@ -326,6 +355,29 @@ mod tests {
         }
         // Its burst, and one call.
         assert_eq!(claim.wait(0, spans(SECOND), 0), 2 * SECOND);
+    }
+
+    /// Regression: ten calls beyond the share, of which most came back, made it whole.
+    #[test]
+    fn a_refund_of_what_was_not_charged_frees_no_share() {
+        let (active, share) = (ActiveWeights::default(), Share::<1>::new(1));
+        let claim = active.claim(&share, 0);
+        for _ in 0..10 {
+            // Ten at once, each with an estimate of four times what it uses.
+            (0..10).for_each(|_| claim.charge(0, spans(4 * SECOND), 0));
+            (0..10).for_each(|_| claim.refund(0, 4 * SECOND, 3 * SECOND));
+            assert_eq!(
+                share.uncharged[0].load(Ordering::Relaxed),
+                0,
+                "all are settled"
+            );
+        }
+        assert!(claim.wait(0, spans(SECOND), 0) > 0, "it is used up");
+        // and once it is whole, nothing is left of calls that were never settled.
+        (0..10).for_each(|_| claim.charge(0, spans(4 * SECOND), 0));
+        assert!(claim.take(0, spans(4 * SECOND), 0, 60 * SECOND));
+        claim.refund(0, 4 * SECOND, 4 * SECOND);
+        assert!(share.is_fresh(60 * SECOND));
     }
 
     #[test]
