@@ -1,11 +1,8 @@
 //! Changes of a limit by a stack or a file, which also switch it on or off.
 
-use std::sync::atomic::Ordering;
-
 use crate::{
     Changed, ConfigError,
     algorithm::Rate,
-    observe::trace,
     rate_limit::{changed::OrOff, config::Manners, state::State},
 };
 
@@ -28,13 +25,9 @@ impl State {
         }
         let behaved = manners.map(|manners| self.switch.behave(manners));
         let was_on = self.switch.set(on);
-        self.changed.store(true, Ordering::Relaxed);
         let after = on.then(|| quota.unwrap_or_else(|| (limit.rate(), limit.burst())));
         let changed = switched(was_on.then_some(before), after);
-        let changed = changed.and(behaved.filter(|_| on).unwrap_or_default());
-        trace::updated((self.tally.layer, self.tally.name), &changed);
-        self.bucket().notify();
-        Ok(changed)
+        Ok(self.tell(changed.and(behaved.filter(|_| on).unwrap_or_default())))
     }
 }
 

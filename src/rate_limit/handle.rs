@@ -82,11 +82,7 @@ impl RateLimitHandle {
     /// # Errors
     /// As [`update`](Self::update).
     pub fn set_rate(&self, rate: Rate, burst: u32) -> Result<Changed, ConfigError> {
-        self.update(RateLimitConfig {
-            rate,
-            burst,
-            ..self.config()
-        })
+        self.state.set_rate(rate, burst)
     }
 
     /// Switches the limit on or off. While off, it lets all calls through, counts none of them, and

@@ -626,6 +626,55 @@ async fn a_refund_and_a_higher_rate_let_waiters_go_sooner() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_update_lets_calls_wait_and_stops_that_again() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1))
+        .build()
+        .unwrap();
+    let (service, handle) = (layer.layer(Probe::new().0), layer.handle());
+    assert!(service.clone().oneshot(1).await.is_ok());
+    assert!(service.clone().oneshot(2).await.is_err());
+    let mut config = handle.config();
+    config.max_wait = Some(Duration::from_secs(5));
+    let changed = handle.update(config).unwrap().to_string();
+    assert_eq!(changed, "rate_limit: `max_wait` from off to 5s");
+    assert!(service.clone().oneshot(3).await.is_ok());
+    // A change of the rate alone keeps what else was changed.
+    handle.set_rate(Rate::per_second(2), 1).unwrap();
+    assert_eq!(handle.config().max_wait, Some(Duration::from_secs(5)));
+    assert!(service.clone().oneshot(4).await.is_ok());
+    let mut bad = handle.config();
+    (bad.max_wait, bad.max_waiting, bad.burst) = (None, Some(3), 9);
+    assert_eq!(handle.update(bad).unwrap_err().field, "max_waiting");
+    assert_eq!(handle.config().burst, 1, "nothing has changed");
+    config = handle.config();
+    config.max_wait = None;
+    config.max_waiting = None;
+    handle.update(config).unwrap();
+    assert!(service.oneshot(5).await.is_err());
+}
+
+#[test]
+fn a_table_changes_its_rate_and_burst_alone() {
+    let layer = RateLimitLayer::builder(Rate::per_second(1)).max_wait(Duration::from_secs(1));
+    let layer = layer.keyed_by(|call: &u32| Some(*call)).build().unwrap();
+    let handle = layer.handle();
+    let config = handle.config();
+    let field = |change: fn(&mut RateLimitConfig)| {
+        let mut config = config;
+        change(&mut config);
+        handle.update(config).unwrap_err().field
+    };
+    assert_eq!(field(|config| config.max_wait = None), "max_wait");
+    assert_eq!(field(|config| config.max_waiting = Some(1)), "max_waiting");
+    let honored = |config: &mut RateLimitConfig| config.honor_retry_after = Some(Duration::MAX);
+    assert_eq!(field(honored), "honor_retry_after");
+    assert_eq!(field(|config| config.advertise = true), "advertise");
+    let changed = handle.set_rate(Rate::per_second(5), 7).unwrap();
+    assert_eq!(changed.iter().count(), 2);
+    assert_eq!(handle.config().burst, 7);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiter_delayed_past_max_wait_is_rejected_at_once() {
     let layer = RateLimitLayer::builder(Rate::per_second(1))
         .max_wait(Duration::from_secs(2))
