@@ -372,6 +372,28 @@ fn a_burst_beside_a_rate_limit_is_an_error() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn hosts_beyond_max_hosts_share() {
+    let stack = client().http().max_hosts(1).max_in_flight(5);
+    let stack = stack.build().unwrap();
+    let (service, handle) = (stack.layer(upstreams()), stack.handle());
+    for host in ["a.example", "b.example", "c.example"] {
+        let answer = service.clone().oneshot(to(host)).await;
+        assert!(answer.is_ok(), "{host}: {answer:?}");
+    }
+    assert_eq!(handle.circuit_breaker.keys().len(), 1);
+    assert_eq!(handle.bulkhead.keys().len(), 1);
+    // A budget is made by a failure.
+    let fails = stack.layer(service_fn(async |_: ::http::Request<_>| {
+        Err::<::http::Response<Empty<Bytes>>, _>(BoxError::from("down"))
+    }));
+    for host in ["a.example", "b.example", "c.example"] {
+        assert!(fails.clone().oneshot(to(host)).await.is_err());
+    }
+    assert_eq!(handle.snapshot().retry_budgets.len(), 1);
+    assert!(client().http().max_hosts(0).build().is_err());
+}
+
 /// Regression: the `Retry-After` of one host closed the limit for all hosts.
 #[tokio::test(start_paused = true)]
 async fn a_limit_for_all_hosts_honors_no_hint() {
