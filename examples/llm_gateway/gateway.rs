@@ -237,6 +237,7 @@ async fn chat(State(gateway): State<Gateway>, request: Request<Body>) -> Respons
     };
     let answer = match gateway.models.oneshot(request).await {
         Ok(answer) => answer,
+        // The error says what each model answered.
         Err(error) => return lost(error.to_string()),
     };
     let report = answer

@@ -53,7 +53,7 @@
 //! | `tower_keep_hedge_wins_total` | counter | `winner` | hedged calls that the `first` attempt, a `hedge` or `none` won |
 //! | `tower_keep_hedge_delay_seconds` | gauge | | the delay before a call is hedged; absent until it is learned |
 //! | `tower_keep_fallback_total` | counter | `result` | failed calls that the fallback `answered`, or for which it `failed` too |
-//! | `tower_keep_spill_total` | counter | `backend`, `result` | results of the backends of a [list](crate::fallback::Spill): `answered`, `unfit`, `cooling`, `rejected`, `failed`, `unwanted`, `unpaid`, `unsendable` |
+//! | `tower_keep_spill_total` | counter | `backend`, `result` | results of the backends of a [list](crate::fallback::Spill): `answered`, `unfit`, `cooling`, `rejected`, `failed`, `unwanted`, `unpaid`, `unsendable`, `out_of_time` |
 //! | `tower_keep_faults_injected_total` | counter | `fault` | faults that were [injected](crate::guide::fault) on purpose, by their names |
 //! | `tower_keep_faults_would_inject_total` | counter | `fault` | faults that would have been injected, in shadow mode |
 //! | `tower_keep_faults_spared_total` | counter | | calls that were spared, because enough others were affected |

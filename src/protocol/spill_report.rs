@@ -1,11 +1,13 @@
 //! The path of a call through several backends.
 
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
-use crate::RejectedKind;
+use tower::BoxError;
+
+use crate::{RejectedKind, call::causes};
 
 /// The path of one call through a [`Spill`](crate::fallback::Spill). Over HTTP it is an extension
-/// of the response.
+/// of the response. In the error of a call it is found by [`find`](Self::find).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SpillReport {
@@ -33,6 +35,42 @@ pub enum SpillReason {
     Unpaid,
     /// The request cannot be replayed, for example because its body is too long to be kept.
     Unsendable,
+    /// The time of the whole call ended while the backend was asked.
+    OutOfTime,
+}
+
+/// The error of a call through several backends: the report, around the error itself.
+#[derive(Debug)]
+struct SpillError {
+    report: SpillReport,
+    cause: BoxError,
+}
+
+impl SpillReport {
+    /// Returns the report in the error of a call, or in one of its causes. The error itself is the
+    /// cause of the report, so [`Rejected::find`](crate::Rejected::find) still finds a rejection.
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        causes(error).find_map(|cause| Some(&cause.downcast_ref::<SpillError>()?.report))
+    }
+
+    /// Puts the report around the error of its call.
+    pub(crate) fn around(self, cause: BoxError) -> BoxError {
+        let report = self;
+        SpillError { report, cause }.into()
+    }
+}
+
+impl fmt::Display for SpillError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report.fmt(f)
+    }
+}
+
+impl Error for SpillError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.cause)
+    }
 }
 
 impl SpillReason {
@@ -51,6 +89,7 @@ impl SpillReason {
             Self::Unwanted(_) => 5,
             Self::Unpaid => 6,
             Self::Unsendable => 7,
+            Self::OutOfTime => 8,
         }
     }
 }
@@ -65,6 +104,7 @@ impl fmt::Display for SpillReason {
             Self::Unwanted(words) => write!(f, "gave no wanted answer: {words}"),
             Self::Unpaid => f.write_str("is not paid for by the budget"),
             Self::Unsendable => f.write_str("cannot get the request again"),
+            Self::OutOfTime => f.write_str("did not answer in time"),
         }
     }
 }
@@ -80,7 +120,7 @@ impl fmt::Display for SpillReport {
 }
 
 /// The results of a backend in a call, by their names in metrics.
-pub(crate) const RESULTS: [&str; 8] = [
+pub(crate) const RESULTS: [&str; 9] = [
     "answered",
     "unfit",
     "cooling",
@@ -89,4 +129,5 @@ pub(crate) const RESULTS: [&str; 8] = [
     "unwanted",
     "unpaid",
     "unsendable",
+    "out_of_time",
 ];

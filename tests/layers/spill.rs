@@ -5,6 +5,7 @@
 )]
 
 use std::{
+    fmt,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -90,6 +91,10 @@ fn prompt() -> Asked {
 
 fn report(answer: &Answer) -> SpillReport {
     answer.extensions().get::<SpillReport>().unwrap().clone()
+}
+
+fn reason((name, reason): &(&'static str, SpillReason)) -> (&'static str, &'static str) {
+    (*name, reason.as_str())
 }
 
 fn two(first: &Model, second: &Model) -> Spill<Client<CloneBody>, Asked, Answer> {
@@ -233,6 +238,26 @@ async fn if_all_pause_the_error_says_for_how_long() {
         (RejectedKind::CircuitOpen, "spill")
     );
     assert_eq!(rejected.retry_after, Some(60 * SECOND));
+    let told = SpillReport::find(&*error).unwrap();
+    let told: Vec<_> = told.passed_over.iter().map(reason).collect();
+    assert_eq!(told, [("first", "cooling"), ("second", "cooling")]);
+}
+
+#[tokio::test]
+async fn an_error_tells_who_was_asked() {
+    let busy = Model::new(503);
+    let refuses = service_fn(async |_: Asked| Err::<Answer, BoxError>(fmt::Error.into()));
+    let spill = Spill::builder(client())
+        .backend(Backend::new("busy", busy.service()))
+        .backend(Backend::new("strict", refuses))
+        .build()
+        .unwrap();
+    let error = spill.oneshot(prompt()).await.unwrap_err();
+    let told = SpillReport::find(&*error).unwrap();
+    let others: Vec<_> = told.passed_over.iter().map(reason).collect();
+    assert_eq!(others[0], ("busy", "failed"));
+    assert!(error.to_string().contains("busy failed: "), "{error}");
+    assert!(error.source().unwrap().is::<fmt::Error>());
 }
 
 #[tokio::test(start_paused = true)]
@@ -366,6 +391,11 @@ async fn one_deadline_bounds_the_whole() {
         RejectedKind::TimedOut
     );
     assert_eq!(start.elapsed(), 3 * SECOND);
+    let told = SpillReport::find(&*error).unwrap();
+    let told: Vec<_> = told.passed_over.iter().map(reason).collect();
+    assert_eq!(told, [("first", "failed"), ("second", "out_of_time")]);
+    let second = spill.handle().snapshot()[1];
+    assert_eq!((second.failed, second.out_of_time), (0, 1));
     let mut late = prompt();
     late.extensions_mut()
         .insert(Deadline::after(Duration::ZERO));

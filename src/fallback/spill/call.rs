@@ -22,6 +22,8 @@ struct Call<'a, P: Replay<Req>, Req, Res> {
     first: Option<P::Request>,
     kept: Option<Kept<P::Snapshot>>,
     report: SpillReport,
+    /// The backend that is asked now.
+    asked: Option<usize>,
     /// The last failure: the answer, if there is no better one.
     failure: Option<Result<Res, BoxError>>,
     /// If true, the next attempt costs a token.
@@ -69,6 +71,7 @@ where
         first: Some(first),
         kept,
         report: SpillReport::default(),
+        asked: None,
         failure: None,
         owes: false,
         is_over: false,
@@ -91,7 +94,12 @@ where
         }
         match timeout_at(until, self.through()).await {
             Ok(answer) => answer,
-            Err(_) => Some(Err(self.rejected(RejectedKind::TimedOut, None))),
+            Err(_) => {
+                if let Some(place) = self.asked {
+                    self.pass_over(place, SpillReason::OutOfTime);
+                }
+                Some(Err(self.rejected(RejectedKind::TimedOut, None)))
+            }
         }
     }
 
@@ -152,9 +160,11 @@ where
         }
         let mut attempt = Resend::new(backend.service(), request, token);
         let tell = |request: &mut P::Request| protocol.tell_remaining(request);
+        self.asked = Some(place);
         let polled = poll_fn(|cx| attempt.poll(cx, |_, _, _| (), tell));
         // A readiness error is this backend's error, though it received nothing.
         let result = polled.await.and_then(|result| result);
+        self.asked = None;
         let classified = protocol.classify(result.as_ref());
         let result = protocol.settle(result, ());
         let outcome = protocol.judge(classified, result.as_ref());
@@ -261,15 +271,18 @@ where
     /// Ends the call: returns the result, with the report on it.
     fn end(mut self, answer: Option<Result<Res, BoxError>>) -> Result<Res, BoxError> {
         let failure = self.failure.take();
-        let mut result = match answer.or(failure) {
-            Some(result) => result,
-            None => Err(self.none_asked()),
-        };
-        if let Ok(response) = &mut result {
-            let protocol = &self.shared.protocol;
-            protocol.note_spill::<()>(response, self.report);
+        match answer.or(failure) {
+            Some(Ok(mut response)) => {
+                let protocol = &self.shared.protocol;
+                protocol.note_spill::<()>(&mut response, self.report);
+                Ok(response)
+            }
+            Some(Err(error)) => Err(self.report.around(error)),
+            None => {
+                let error = self.none_asked();
+                Err(self.report.around(error))
+            }
         }
-        result
     }
 
     /// Returns the error of a call for which no backend was tried.

@@ -80,7 +80,8 @@ use crate::{
 ///
 /// **No answer.** The last failure is passed on. If no backend was tried, the error is a
 /// [`Rejected`](crate::Rejected) of the layer `spill`. It is `CircuitOpen`, with the time until the
-/// first pause ends, or `CostTooHigh` if no backend accepts the request.
+/// first pause ends, or `CostTooHigh` if no backend accepts the request. Each error has the report
+/// in it: [`SpillReport::find`](super::super::SpillReport::find) returns it.
 ///
 /// **One type.** The services are boxed, so that a list of any length has one type. Each call costs
 /// some allocations, which is why this is not a chain of [`Fallback`](super::super::Fallback)s.
@@ -119,6 +120,8 @@ pub struct SpillSnapshot {
     pub unpaid: u64,
     /// The calls whose request could not be made again.
     pub unsendable: u64,
+    /// The calls whose time ended while it was asked.
+    pub out_of_time: u64,
     /// The rest of its pause.
     pub pause: Option<Duration>,
 }
@@ -154,6 +157,7 @@ impl SpillHandle {
                 unwanted,
                 unpaid,
                 unsendable,
+                out_of_time,
             ] = counts;
             SpillSnapshot {
                 name,
@@ -165,6 +169,7 @@ impl SpillHandle {
                 unwanted,
                 unpaid,
                 unsendable,
+                out_of_time,
                 pause: self.state.cooling(place),
             }
         };
