@@ -81,6 +81,13 @@ impl RetryBudget {
         Ok(Self::full(millis, thousandths(ratio)?))
     }
 
+    /// The default of a list of backends, [`Spill`](crate::fallback::Spill): a thousand calls, and
+    /// one more for each success.
+    #[cfg(feature = "layers")]
+    pub(crate) fn of_backends() -> Self {
+        Self::full(1000 * MILLIS, MILLIS)
+    }
+
     fn full(capacity: u32, per_success: u32) -> Self {
         Self {
             millis: AtomicU32::new(capacity),

@@ -27,12 +27,8 @@ fn gateway(
             "gamma" => bulkhead.max_wait(ms(500)).build()?,
             _ => bulkhead.build()?,
         };
-        let to_host = move |prompt: &mut Prompt| {
-            let uri = format!("http://{name}{}", prompt.uri().path());
-            *prompt.uri_mut() = uri.parse().expect("a valid URI");
-        };
         let backend = Backend::new(name, bulkhead.layer(upstream.clone()));
-        Ok::<_, BoxError>(backend.rewrite(to_host).cooldown(secs(1)))
+        Ok::<_, BoxError>(backend.rewrite(to_host(name)).cooldown(secs(1)))
     };
     let spill = Spill::builder(client)
         .backend(backend("alpha")?)
@@ -67,4 +63,44 @@ fn an_outage_of_one_of_three_costs_under_one_percent() {
         .run();
     report.each(Measure::Answered).at_least(0.99);
     report.each(Measure::AnsweredWhileWell).at_least(0.999);
+}
+
+/// Each call takes seconds, as a language model does, so many are in flight when it fails.
+#[test]
+fn all_calls_in_flight_go_on_when_a_backend_fails() {
+    let stack = |upstream: HttpUpstream| {
+        let backend = |name: &'static str| {
+            let backend = Backend::new(name, upstream.clone());
+            backend.rewrite(to_host(name)).cooldown(secs(1))
+        };
+        let spill = Spill::builder(Client::new().idempotent_when(|_| true))
+            .backend(backend("alpha"))
+            .backend(backend("beta"))
+            .total_timeout(secs(30));
+        Ok::<_, BoxError>(spill.build()?)
+    };
+    let model = || {
+        let latency = Lognormal::median(secs(3)).sigma(0.5);
+        Servers::new(400).service(latency)
+    };
+    let report = Drill::http(stack)
+        .clients(1)
+        .patience(secs(30))
+        .lasting(secs(60))
+        .traffic(Poisson::per_second(30.0), |n| {
+            Request::post(format!("http://alpha/{n}"))
+        })
+        .upstream("alpha", model())
+        .upstream("beta", model())
+        .trouble(secs(20)..secs(30), "alpha", Trouble::fails(1.0))
+        .seeds(0..5)
+        .run();
+    report.each(Measure::Answered).at_least(0.999);
+}
+
+fn to_host(name: &'static str) -> impl Fn(&mut Prompt) + Send + Sync + 'static {
+    move |prompt: &mut Prompt| {
+        let uri = format!("http://{name}{}", prompt.uri().path());
+        *prompt.uri_mut() = uri.parse().expect("a valid URI");
+    }
 }

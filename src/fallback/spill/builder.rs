@@ -10,7 +10,11 @@ use super::{
     shared::{Shared, Wanted},
     state::State,
 };
-use crate::{ConfigError, Name, algorithm::Budget, observe::register};
+use crate::{
+    ConfigError, Name,
+    algorithm::{Budget, RetryBudget},
+    observe::register,
+};
 
 /// Settings of a [`Spill`], in any order, except that its backends are tried in theirs.
 #[must_use = "a builder does nothing until `build`"]
@@ -30,7 +34,7 @@ impl<P, R, Res> Spill<P, R, Res> {
             protocol,
             backends: Vec::new(),
             wanted: None,
-            budget: Some(Arc::default()),
+            budget: Some(Arc::new(RetryBudget::of_backends().into())),
             total: None,
             name: None,
         }
@@ -56,8 +60,12 @@ impl<P, R, Res> SpillBuilder<P, R, Res> {
 
     /// Sets the budget for calls that were sent, failed, and go to another backend. Each time costs
     /// a token, and answers earn tokens, as in a [retry's](crate::retry::RetryBuilder::budget). A
-    /// call that was rejected before it was sent costs none. Default: its own budget of 10 tokens,
-    /// with 0.1 for each answer. Share one with a retry around this.
+    /// call that was rejected before it was sent costs none. Default: its own budget of 1000
+    /// tokens, with one for each answer. Share one with a retry around this.
+    ///
+    /// A retry's ten tokens are too few here. All calls in flight at a backend fail when it does,
+    /// and each needs a token to go on. They burden no backend twice, so the budget only ends
+    /// what goes on while all backends fail.
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
         self.budget = Some(budget.into());
         self

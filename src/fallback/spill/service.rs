@@ -76,7 +76,7 @@ use crate::{
 /// When no backend has answered, the [last resort](super::Backend::last_resort) is tried, paused or
 /// not.
 ///
-/// **Bounds.** One deadline and one budget for the whole call.
+/// **Bounds.** One deadline and one [budget](super::SpillBuilder::budget) for the whole call.
 ///
 /// **No answer.** The last failure is passed on. If no backend was tried, the error is a
 /// [`Rejected`](crate::Rejected) of the layer `spill`. It is `CircuitOpen`, with the time until the
