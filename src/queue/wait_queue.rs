@@ -244,7 +244,7 @@ impl<U: Units> WaitQueueOf<U> {
     }
 
     /// Returns the units of all waiters.
-    fn units(&self) -> U::Sum {
+    pub(crate) fn units(&self) -> U::Sum {
         if self.waiting() == 0 {
             return U::NONE;
         }

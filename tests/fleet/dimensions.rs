@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
@@ -112,6 +113,34 @@ async fn a_rejected_call_uses_up_no_quota() {
     for _ in 0..5 {
         assert!(call(&other, [1, 0]).await.is_ok(), "requests are left");
     }
+}
+
+/// The quota that is plenty is named by no rejection, although its lease is short: of two hundred
+/// calls, ten at once, that cost too much of the other.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_names_the_quota_that_is_used_up() {
+    let store = Memory::new().delay(ms(1), ms(3));
+    let money = Dimension::new("money", Rate::per_day(3000));
+    let plenty = Dimension::new("tokens", Rate::per_minute(100_000));
+    let layer = builder(&store.link(), [plenty, money]).build().unwrap();
+    let calls = (0..200).map(|_| {
+        let layer = &layer;
+        async move {
+            let answer = call(layer, [40, 600]).await;
+            if answer.is_ok() {
+                sleep(ms(7)).await;
+                layer.handle().settle([40, 600], [8, 120]);
+            }
+            answer.map_err(|error| error.dimension)
+        }
+    });
+    let answers: Vec<_> = stream::iter(calls).buffer_unordered(10).collect().await;
+    let named: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert!(named.len() > 100, "{}", named.len());
+    assert_eq!(
+        named.iter().filter(|name| **name != Some("money")).count(),
+        0
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -192,6 +192,27 @@ async fn a_wait_that_is_too_long_is_rejected_at_once() {
     assert!(start.elapsed() >= 4 * SECOND);
 }
 
+/// A call needs a request now, and input after a waiter. The hint and the name are of one quota.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_behind_a_waiter_names_its_quota() {
+    let layer = RateLimitLayer::dimensions(quotas())
+        .cost(|prompt: &Prompt| prompt.costs)
+        .max_wait(2 * SECOND)
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(model));
+    ask(&service, prompt([5, 1000, 0])).await.unwrap();
+    let mut waiter = std::pin::pin!(ask(&service, prompt([0, 200, 0])));
+    assert!(futures::poll!(waiter.as_mut()).is_pending());
+    let rejected = ask(&service, prompt([1, 1, 0])).await.unwrap_err();
+    let wait = rejected.retry_after.unwrap();
+    assert_eq!(
+        (rejected.dimension, wait),
+        (Some("input"), 2010 * SECOND / 1000)
+    );
+    waiter.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_leaves_takes_nothing() {
     let layer = RateLimitLayer::dimensions(quotas())

@@ -101,7 +101,9 @@ impl<const N: usize, C, U> DimensionsGate<N, C, U> {
             Ok(place) => Admission::Queued(DimensionsTicket { place, joined: now }),
             Err(wait) => {
                 let wait = wait.map(Duration::from_nanos);
-                match over.or_else(|| state.longest(&costs, &[0; N], now)) {
+                // The quota whose wait that is: calls in the queue come first.
+                let longest = state.longest(&costs, &state.queue.units(), now);
+                match longest.or(over) {
                     Some(over) => reject(over, wait),
                     None => {
                         let kind = RejectedKind::RateLimited;
