@@ -9,7 +9,7 @@ use crate::{
         BulkheadConfig, BulkheadGate, BulkheadHandle,
         adaptive::Algorithm,
         all_keys::{AllKeys, HoldsPlaces},
-        limits::{Limit, Limits, Shares},
+        limits::{BulkheadLimit, Limits, Shares},
         observed::{Thresholds, Use, observe},
         settings::{Settings, changed_reclaim, checked_share, checked_total, duration},
         state::State,
@@ -156,7 +156,7 @@ impl<K> BulkheadFactory<K> {
         fixed: Option<usize>,
         (tally, partition): (GateTally, Option<u64>),
     ) -> BulkheadGate {
-        let limit = Limit {
+        let limit = BulkheadLimit {
             limit: fixed.unwrap_or(shares.settings.limit),
             is_fixed: fixed.is_some(),
             reclaim_after: shares.settings.reclaim_after,

@@ -10,7 +10,7 @@ use crate::{
         all_keys::AllKeys,
         builder::{BulkheadBuilder, BulkheadValues},
         keyed::BulkheadFactory,
-        limits::{Limit, LimitByKey, Shares},
+        limits::{BulkheadLimit, LimitByKey, Shares},
         settings::{checked, within_total},
         state::tally,
     },
@@ -43,7 +43,7 @@ impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
         }
         let tally = tally(name).all();
         let gate = BulkheadGate::new(
-            Limit::of_all(limit, self.values.settings.reclaim_after),
+            BulkheadLimit::of_all(limit, self.values.settings.reclaim_after),
             (None, self.values.adaptive.as_ref()),
             self.values.settings.checked(name)?,
             Clock::start(),

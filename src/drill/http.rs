@@ -16,7 +16,7 @@ use super::{
     Body,
     caller::{Caller, Calling, End, Kind},
     grpc::{self, Wire},
-    jobs::Answer,
+    jobs::UpstreamAnswer,
     run::MakeStack,
     services::{Handler, Handlers, Handling, Services},
     world::{Sending, World},
@@ -168,7 +168,9 @@ impl Future for HttpAnswer {
                 return Poll::Pending;
             };
             match (answer, modelled.handler) {
-                (Answer::Well, Some(handler)) => this.handling = Some(handler(modelled.request)),
+                (UpstreamAnswer::Well, Some(handler)) => {
+                    this.handling = Some(handler(modelled.request));
+                }
                 _ => return Poll::Ready(modelled.wire.respond(answer)),
             }
         }

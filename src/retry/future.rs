@@ -51,7 +51,7 @@ pin_project! {
     }
 }
 
-type Answer<S, P, Req> = Result<
+type AttemptResult<S, P, Req> = Result<
     <P as Protocol<
         <S as Service<<P as Replay<Req>>::Request>>::Response,
         <S as Service<<P as Replay<Req>>::Request>>::Error,
@@ -100,8 +100,8 @@ where
     fn after(
         mut self: Pin<&mut Self>,
         read: Reading,
-        result: Answer<S, P, Req>,
-    ) -> Option<Answer<S, P, Req>> {
+        result: AttemptResult<S, P, Req>,
+    ) -> Option<AttemptResult<S, P, Req>> {
         let unsent = self.kept.as_ref().is_ok_and(|kept| {
             let proof = self.protocol.proof(read.advice, result.as_ref());
             proof.holds(|| self.protocol.was_taken(&kept.snapshot))
@@ -206,7 +206,7 @@ where
     fn poll_again(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Answer<S, P, Req>>> {
+    ) -> Poll<Result<(), AttemptResult<S, P, Req>>> {
         let mut this = self.project();
         let again = this.again.as_mut().expect("polled after completion");
         let (protocol, kept) = (&*this.protocol, &*this.kept);
@@ -252,7 +252,7 @@ where
     S: Service<P::Request> + Clone,
     O: Origin<S, Handle = RetryHandle>,
 {
-    type Output = Answer<S, P, Req>;
+    type Output = AttemptResult<S, P, Req>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -279,7 +279,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         counting: &Counting,
-    ) -> Poll<Answer<S, P, Req>> {
+    ) -> Poll<AttemptResult<S, P, Req>> {
         loop {
             let mut this = self.as_mut().project();
             if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {

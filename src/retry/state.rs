@@ -69,7 +69,7 @@ pub(super) struct State {
     /// The circuits beneath. Only calls that have failed read them.
     circuits: Option<Arc<dyn WatchedCircuits>>,
     hook: Hook,
-    counts: Counts,
+    counts: RetryCounts,
     /// The waits of a named layer.
     backoffs: Option<Durations>,
 }
@@ -110,7 +110,7 @@ pub(super) enum Cause {
 
 /// The counts. All Relaxed: statistics.
 #[derive(Debug)]
-struct Counts {
+struct RetryCounts {
     often: PerThread<Often>,
     /// Retries, by their [`Cause`].
     retries: [AtomicU64; Cause::ALL.len()],
@@ -143,7 +143,7 @@ impl State {
             fixed,
             circuits,
             hook,
-            counts: Counts {
+            counts: RetryCounts {
                 often: PerThread::default(),
                 retries: std::array::from_fn(|_| AtomicU64::new(0)),
                 recovered: AtomicU64::new(0),
@@ -327,7 +327,7 @@ impl Cause {
     }
 }
 
-impl Counts {
+impl RetryCounts {
     fn causes(&self) -> Vec<(&'static str, u64)> {
         let causes = Cause::ALL.into_iter().zip(&self.retries);
         causes

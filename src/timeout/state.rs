@@ -18,7 +18,7 @@ use crate::{
     observe::{self, CALL_DURATION, Instance, Observed, Tally, Totals, trace},
     timeout::{
         covers::{Covers, TimerShare},
-        limit::{ByCaller, FirstByte, Limit},
+        limit::{ByCaller, FirstByte, TimeLimit},
         number::Number,
     },
 };
@@ -150,12 +150,12 @@ impl State {
     /// Returns the limit of a call that begins now. Writes the deadline into the request if the
     /// protocol wants that. `None` if the request's own deadline has passed.
     #[inline(always)]
-    pub(super) fn limit<P, Req>(&self, protocol: &P, request: &mut Req) -> Option<Limit>
+    pub(super) fn limit<P, Req>(&self, protocol: &P, request: &mut Req) -> Option<TimeLimit>
     where
         P: CarryDeadline<Req>,
     {
         if !self.enabled {
-            return Some(Limit::Unlimited);
+            return Some(TimeLimit::Unlimited);
         }
         let carried = protocol.deadline(request);
         let own = protocol.timeouts(request).and_then(|timeouts| {
@@ -168,7 +168,7 @@ impl State {
         let wants_deadline = protocol.wants_deadline(self.covers.attempts);
         if carried.is_none() && !self.covers.body && !wants_deadline {
             let limit = self.limit.load(Ordering::Relaxed);
-            return Some(Limit::For(own.map_or(limit, clock::nanos)));
+            return Some(TimeLimit::For(own.map_or(limit, clock::nanos)));
         }
         let own = own.unwrap_or_else(|| self.duration());
         let now = clock::moment_of_call();
@@ -178,9 +178,9 @@ impl State {
             Some(until) if until < end => {
                 self.learns.store(true, Ordering::Relaxed);
                 self.keeps_calls.store(true, Ordering::Relaxed);
-                (until, Limit::ByCaller(ByCaller::new(now, until, own)))
+                (until, TimeLimit::ByCaller(ByCaller::new(now, until, own)))
             }
-            _ => (end, Limit::Until(end)),
+            _ => (end, TimeLimit::Until(end)),
         };
         let limit = match self.covers.first_byte {
             None => limit,
@@ -196,12 +196,12 @@ impl State {
 
     /// Returns the limit with the deadline of the first byte, if that is earlier.
     #[cold]
-    fn first_byte(first: Instant, until: Instant, limit: Limit) -> Limit {
+    fn first_byte(first: Instant, until: Instant, limit: TimeLimit) -> TimeLimit {
         if first >= until {
             return limit;
         }
-        let by_caller = matches!(limit, Limit::ByCaller(_));
-        Limit::FirstByte(FirstByte::new(first, until, by_caller))
+        let by_caller = matches!(limit, TimeLimit::ByCaller(_));
+        TimeLimit::FirstByte(FirstByte::new(first, until, by_caller))
     }
 
     #[cfg(feature = "http")]
@@ -244,11 +244,11 @@ impl State {
     }
 
     /// Rejects a call whose time is over while it was in flight.
-    pub(super) fn time_out(&self, limit: Limit) -> Box<Rejected> {
+    pub(super) fn time_out(&self, limit: TimeLimit) -> Box<Rejected> {
         let (since, own) = match limit {
-            Limit::ByCaller(call) => (call.since(), Duration::from_nanos(call.own)),
+            TimeLimit::ByCaller(call) => (call.since(), Duration::from_nanos(call.own)),
             // A late first byte is not the caller's deadline.
-            Limit::FirstByte(
+            TimeLimit::FirstByte(
                 times @ FirstByte {
                     first,
                     by_caller: true,

@@ -33,11 +33,11 @@ pub(super) struct Failures {
     times: u32,
     /// The average goodput while few calls fail.
     goodput: Option<f64>,
-    stage: Stage,
+    stage: TrialStage,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-enum Stage {
+enum TrialStage {
     /// Few calls fail.
     #[default]
     Watching,
@@ -88,11 +88,11 @@ impl Failures {
     pub(super) fn observe(&mut self, window: &Window, current: Current) -> Advice {
         let limit = current.limit;
         if window.is_overloaded() {
-            self.stage = Stage::Watching;
+            self.stage = TrialStage::Watching;
             return Advice::Lower(limit * BACKOFF);
         }
         match self.stage {
-            Stage::Watching if self.is_too_bad(window) => {
+            TrialStage::Watching if self.is_too_bad(window) => {
                 let mark = Mark {
                     back: limit,
                     limit,
@@ -103,15 +103,15 @@ impl Failures {
                 };
                 self.lower(mark, limit)
             }
-            Stage::Watching => self.watch(window),
-            Stage::Lowering(mark) if window.failed() <= self.tolerated + FEW => {
+            TrialStage::Watching => self.watch(window),
+            TrialStage::Lowering(mark) if window.failed() <= self.tolerated + FEW => {
                 if !mark.few_fail {
                     // One such window may be chance: wait for a second.
                     let few_fail = true;
-                    self.stage = Stage::Lowering(Mark { few_fail, ..mark });
+                    self.stage = TrialStage::Lowering(Mark { few_fail, ..mark });
                     return Advice::Hold;
                 }
-                self.stage = Stage::Watching;
+                self.stage = TrialStage::Watching;
                 self.goodput = window.goodput();
                 if window.is_loaded() {
                     self.times = 0;
@@ -121,8 +121,8 @@ impl Failures {
                     Advice::Return(mark.back)
                 }
             }
-            Stage::Lowering(mark) => self.compare(mark, window, current),
-            Stage::Checking(mark) => self.check(mark, window, limit),
+            TrialStage::Lowering(mark) => self.compare(mark, window, current),
+            TrialStage::Checking(mark) => self.check(mark, window, limit),
         }
     }
 
@@ -140,7 +140,7 @@ impl Failures {
     }
 
     fn lower(&mut self, mark: Mark, limit: f64) -> Advice {
-        self.stage = Stage::Lowering(mark);
+        self.stage = TrialStage::Lowering(mark);
         Advice::Lower(limit * BACKOFF)
     }
 
@@ -155,7 +155,7 @@ impl Failures {
         }
         mark.seen.add(window);
         if !mark.seen.is_enough() {
-            self.stage = Stage::Lowering(mark);
+            self.stage = TrialStage::Lowering(mark);
             return Advice::Hold;
         }
         let goodput = mark.seen.goodput();
@@ -163,7 +163,7 @@ impl Failures {
         let costs = fewer.is_some_and(|(now, before)| now < before * FEWER);
         if costs && mark.seen.share() > mark.share * FEWER_FAIL {
             mark.seen = Seen::default();
-            self.stage = Stage::Checking(mark);
+            self.stage = TrialStage::Checking(mark);
             return Advice::Return(mark.back);
         }
         if is_least && mark.seen.successes > 0.0 {
@@ -185,7 +185,7 @@ impl Failures {
     fn check(&mut self, mut mark: Mark, window: &Window, limit: f64) -> Advice {
         mark.seen.add(window);
         if !mark.seen.is_enough() {
-            self.stage = Stage::Checking(mark);
+            self.stage = TrialStage::Checking(mark);
             return Advice::Hold;
         }
         let goodput = mark.seen.goodput();
@@ -208,7 +208,7 @@ impl Failures {
     }
 
     fn tolerate(&mut self, share: f64) {
-        self.stage = Stage::Watching;
+        self.stage = TrialStage::Watching;
         self.tolerated = share;
         self.windows = 0;
         self.times = self.times.saturating_add(1);

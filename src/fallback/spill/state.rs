@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The counts of a backend's results, in the order of their names.
-pub(super) type Counts = [u64; RESULTS.len()];
+pub(super) type BackendCounts = [u64; RESULTS.len()];
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -75,7 +75,7 @@ impl State {
         }
     }
 
-    pub(super) fn counts(&self) -> Vec<(&'static str, Counts)> {
+    pub(super) fn counts(&self) -> Vec<(&'static str, BackendCounts)> {
         let of = |place: &Place| {
             let counts = std::array::from_fn(|at| place.counts[at].load(Ordering::Relaxed));
             (place.name, counts)
@@ -94,7 +94,7 @@ impl Observed for State {
     }
 
     fn observe(&self) -> Instance {
-        let of_backend = |(name, counts): (&'static str, Counts)| {
+        let of_backend = |(name, counts): (&'static str, BackendCounts)| {
             let results = RESULTS.into_iter().zip(counts);
             results.map(move |(result, count)| (name, result, count))
         };

@@ -63,15 +63,15 @@ impl Follower {
     /// Checks the file after events and at intervals, until the watch ends.
     pub(super) fn follow(&mut self, events: &Receiver<notify::Result<Event>>) {
         /// Reports the end of the thread, whatever the cause.
-        struct Ended(Arc<Status>);
+        struct ThreadGuard(Arc<Status>);
 
-        impl Drop for Ended {
+        impl Drop for ThreadGuard {
             fn drop(&mut self) {
                 self.0.has_ended();
             }
         }
 
-        let _ended = Ended(self.status.clone());
+        let _ended = ThreadGuard(self.status.clone());
         let mut due = 0;
         loop {
             let now = self.status.now();

@@ -71,13 +71,13 @@ use super::{
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 pub struct MeterLayer<F> {
-    shared: Arc<Shared<F>>,
+    shared: Arc<Metering<F>>,
 }
 
 /// A service whose responses are [metered](MeterLayer).
 pub struct Metered<S, F> {
     inner: S,
-    shared: Arc<Shared<F>>,
+    shared: Arc<Metering<F>>,
 }
 
 pin_project! {
@@ -89,7 +89,7 @@ pin_project! {
     }
 }
 
-struct Shared<F> {
+struct Metering<F> {
     shape: Shape,
     /// The shape by the response, in place of that one.
     by: Option<ShapeOf>,
@@ -98,7 +98,7 @@ struct Shared<F> {
 
 /// A call without a response. Settles when it is dropped.
 struct Unsettled<F, G: FnOnce(Report)> {
-    shared: Arc<Shared<F>>,
+    shared: Arc<Metering<F>>,
     settle: Option<G>,
 }
 
@@ -115,7 +115,7 @@ impl<F> MeterLayer<F> {
     {
         let by = None;
         Self {
-            shared: Arc::new(Shared { shape, by, begin }),
+            shared: Arc::new(Metering { shape, by, begin }),
         }
     }
 
@@ -130,14 +130,14 @@ impl<F> MeterLayer<F> {
     where
         F: Clone,
     {
-        let Shared {
+        let Metering {
             shape: default,
             begin,
             ..
         } = &*self.shared;
         let (default, begin) = (default.clone(), begin.clone());
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(Metering {
                 shape: default,
                 by: Some(Arc::new(shape)),
                 begin,
@@ -223,7 +223,7 @@ where
     }
 }
 
-impl<F> Shared<F> {
+impl<F> Metering<F> {
     /// Returns the shape of a response, and the response.
     fn shape<B>(&self, response: Response<B>) -> (Shape, Response<B>) {
         let Some(by) = &self.by else {
