@@ -137,16 +137,16 @@ impl Now {
 #[inline]
 pub(crate) fn share_moment<T>(start: impl FnOnce() -> T) -> T {
     /// Restores the state before, also if `start` panics.
-    struct Before(StackMoment);
+    struct RestoreMoment(StackMoment);
 
-    impl Drop for Before {
+    impl Drop for RestoreMoment {
         fn drop(&mut self) {
             let _ = SHARED.try_with(|shared| shared.set(self.0));
         }
     }
 
     let before = SHARED.try_with(|shared| shared.replace(StackMoment::Unread));
-    let _before = Before(before.unwrap_or(StackMoment::No));
+    let _before = RestoreMoment(before.unwrap_or(StackMoment::No));
     start()
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     algorithm::{HeldPlace, HeldPlaces, InFlight},
     ambient::clock::{Clock, Now},
-    bulkhead::adaptive::{Algorithm, Learner, Stamp},
+    bulkhead::adaptive::{Algorithm, CallStamp, Learner},
     gate::{CallEvent, Completion},
 };
 
@@ -44,7 +44,7 @@ impl Extras {
     #[inline]
     pub(super) fn taken(&self, now: &Now) -> u64 {
         let stamp = self.learner.as_ref().map(|learner| learner.stamp(now));
-        let stamp = stamp.map_or(PLACE, Stamp::word);
+        let stamp = stamp.map_or(PLACE, CallStamp::word);
         let Some(held) = &self.held else {
             return stamp;
         };
@@ -73,7 +73,7 @@ impl Extras {
 
     /// Returns the stamp of a call whose response head has arrived.
     fn answered(&self, stamp: u64, now: &Now) -> u64 {
-        match (&self.learner, Stamp::from_word(stamp)) {
+        match (&self.learner, CallStamp::from_word(stamp)) {
             (Some(learner), Some(stamp)) => learner.answered(stamp, now).word(),
             _ => stamp,
         }
@@ -110,7 +110,7 @@ impl Extras {
     }
 
     fn learn(&self, in_flight: &InFlight, stamp: u64, how: Option<Completion>, now: &Now) {
-        let stamp = Stamp::from_word(stamp);
+        let stamp = CallStamp::from_word(stamp);
         if let (Some(learner), Some(stamp), Some(how)) = (&self.learner, stamp, how) {
             learner.end(stamp, how, in_flight, now);
         }

@@ -13,7 +13,7 @@ use crate::{
     gate::Quoted,
     observe::{Event, GateTally},
     protocol::Quota,
-    queue::{Blocked, Bounds, Resource, Share, ShareTicket, Ticket, Total, Turn, WaitQueue},
+    queue::{Blocked, Bounds, KeyShare, Resource, ShareTicket, Ticket, Total, Turn, WaitQueue},
 };
 
 #[derive(Debug)]
@@ -175,9 +175,9 @@ impl Permits {
         }
     }
 
-    fn share(&self) -> Option<Share<'_>> {
+    fn share(&self) -> Option<KeyShare<'_>> {
         let total = self.total.as_ref()?;
-        Some(Share {
+        Some(KeyShare {
             places: &self.in_flight,
             queue: &self.queue,
             total,

@@ -14,9 +14,9 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     agenda::Event,
-    caller::{Caller, Calling, End},
+    caller::{CallEnd, Caller, Calling},
     random::{Purpose, Random},
-    record::{Asked, Counted, Record},
+    record::{Asked, LayerCounts, Record},
     scenario::Scenario,
     traffic::Arrivals,
     world::World,
@@ -41,7 +41,7 @@ pub(super) struct Conductor<'a, Req> {
     patience: Vec<u64>,
     /// The end of the traffic, in nanoseconds.
     end: u64,
-    calls: Vec<Option<Call>>,
+    calls: Vec<Option<RunningCall>>,
     /// The waker of each slot of `calls`.
     wakers: Vec<Waker>,
     free: Vec<usize>,
@@ -63,7 +63,7 @@ struct Source<'a, Req> {
     asked: u64,
 }
 
-struct Call {
+struct RunningCall {
     future: Calling,
     /// Its index in the record.
     number: usize,
@@ -202,7 +202,7 @@ impl<'a, Req> Conductor<'a, Req> {
             Event::Leave { place, number } => {
                 let held = self.calls[place].as_ref();
                 if held.is_some_and(|call| call.number as u64 == number) {
-                    self.finish(place, End::Left, at);
+                    self.finish(place, CallEnd::Left, at);
                 }
             }
         }
@@ -210,7 +210,7 @@ impl<'a, Req> Conductor<'a, Req> {
 
     fn look(&mut self, at: u64) {
         if let Some((registry, every)) = &self.looks {
-            self.record.open.push(Counted::open_circuits(registry));
+            self.record.open.push(LayerCounts::open_circuits(registry));
             let next = at.saturating_add(*every);
             if next < self.end {
                 self.world.lock().model.agenda.enter(next, Event::Look);
@@ -236,9 +236,9 @@ impl<'a, Req> Conductor<'a, Req> {
             crowd,
             at,
             took: 0,
-            end: End::Unfinished,
+            end: CallEnd::Unfinished,
         });
-        self.calls[place] = Some(Call { future, number });
+        self.calls[place] = Some(RunningCall { future, number });
         self.running += 1;
         self.ready.lock().places.push(place);
         let leaves = at.saturating_add(self.patience[crowd]);
@@ -294,7 +294,7 @@ impl<'a, Req> Conductor<'a, Req> {
         }
     }
 
-    fn finish(&mut self, place: usize, end: End, at: u64) {
+    fn finish(&mut self, place: usize, end: CallEnd, at: u64) {
         let Some(call) = self.calls[place].take() else {
             return;
         };

@@ -21,7 +21,7 @@ use super::{
     figures::Figures,
     model::Model,
     random::{Purpose, seed_for},
-    record::{Counted, Record},
+    record::{LayerCounts, Record},
     scenario::Scenario,
     world::World,
 };
@@ -133,7 +133,7 @@ impl<K: Kind> Runs for Setup<K> {
             };
             // The runtime's budget is for one task, but here one task polls all calls.
             let mut record = tokio::task::unconstrained(conductor.run()).await;
-            record.counted = Counted::read(&registry);
+            record.counted = LayerCounts::read(&registry);
             K::release(&upstream);
             Ok(record)
         };

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::fault::{
     kind::BodyKind,
-    state::{Active, Run},
+    state::{Active, CurrentRun},
     wait::{Wait, Waited},
 };
 
@@ -19,7 +19,7 @@ use crate::fault::{
 pub struct Broken {
     kind: BodyKind,
     active: Active,
-    run: Run,
+    run: CurrentRun,
     wait: Option<Wait>,
     /// Bytes that were read and not passed on yet.
     held: Bytes,
@@ -40,7 +40,7 @@ pub(super) enum BodyStep {
 }
 
 impl Broken {
-    pub(super) fn new(kind: BodyKind, active: Active, run: Run) -> Self {
+    pub(super) fn new(kind: BodyKind, active: Active, run: CurrentRun) -> Self {
         Self {
             kind,
             active,

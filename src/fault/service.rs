@@ -18,7 +18,7 @@ use crate::{
         kind::Kind,
         plan::Plan,
         rules::Rules,
-        state::{Active, Run, State},
+        state::{Active, CurrentRun, State},
         wait::Wait,
     },
     sync::Striped,
@@ -85,7 +85,7 @@ impl<S, F, P> Faulty<S, F, P> {
 
     /// Handles a call while faults run.
     #[cold]
-    fn call_in<Req>(&mut self, run: Run, request: Req) -> ResponseFuture<S, P, Req>
+    fn call_in<Req>(&mut self, run: CurrentRun, request: Req) -> ResponseFuture<S, P, Req>
     where
         S: Service<Req> + Clone,
         P: Inject<Req, S::Response, S::Error>,

@@ -21,7 +21,7 @@ use crate::{
 
 /// The run at the moment of a call.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
+pub(super) struct CurrentRun {
     number: u64,
     /// The time since its start, in nanoseconds.
     pub(super) elapsed: u64,
@@ -147,7 +147,7 @@ impl State {
 
     /// Returns the run at this moment, if faults run. Costs a load if not.
     #[inline]
-    pub(super) fn run(&self) -> Option<Run> {
+    pub(super) fn run(&self) -> Option<CurrentRun> {
         match self.until.load(Ordering::Acquire) {
             0 => None,
             until => self.run_until(until),
@@ -155,7 +155,7 @@ impl State {
     }
 
     #[cold]
-    fn run_until(&self, until: u64) -> Option<Run> {
+    fn run_until(&self, until: u64) -> Option<CurrentRun> {
         let number = self.run.load(Ordering::Acquire);
         let now = self.clock.now();
         if now >= until {
@@ -164,7 +164,7 @@ impl State {
         }
         let started = self.started.load(Ordering::Relaxed);
         let left = Duration::from_nanos(until - now);
-        Some(Run {
+        Some(CurrentRun {
             number,
             elapsed: now.saturating_sub(started),
             ends: clock::later(clock::moment(), left),
@@ -172,7 +172,7 @@ impl State {
     }
 
     /// Returns whether a run still continues.
-    pub(super) fn is_on(&self, run: Run) -> bool {
+    pub(super) fn is_on(&self, run: CurrentRun) -> bool {
         self.run().is_some() && self.run.load(Ordering::Acquire) == run.number
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Queue<U: Units> {
     /// The ticket numbers of the same waiters, by class.
     pub(super) by_class: [BTreeSet<u64>; CLASSES],
     /// The ends of waits whose tickets have not been polled since.
-    pub(super) settled: BTreeMap<u64, End>,
+    pub(super) settled: BTreeMap<u64, WaitEnd>,
     /// The turns of waiters that have acquired, were woken, and are about to poll.
     pub(super) expected: BTreeSet<u64>,
     pub(super) next_turn: u64,
@@ -65,7 +65,7 @@ pub(super) struct Calls {
 
 /// The end of a wait, until its ticket is polled.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct WaitEnd {
     settled: Settled,
     /// Its place in the order of all ends.
     turn: u64,
@@ -182,7 +182,7 @@ impl<U: Units> Queue<U> {
         let has_yielded = false;
         self.settled.insert(
             number,
-            End {
+            WaitEnd {
                 settled,
                 turn,
                 has_yielded,

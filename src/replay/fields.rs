@@ -64,7 +64,7 @@ pub(super) struct Values<'a> {
 
 /// Facts about a log that it does not contain.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Reading {
+pub(super) struct LogContext {
     /// The zone of times without a zone, in seconds.
     pub(super) zone: i64,
     /// If true, upstream durations are used if there are any.
@@ -97,7 +97,7 @@ impl<'a> Values<'a> {
 
     /// Returns the call, or why there is none. `number` is that of the line: it places a call
     /// within its second if the log has no finer time.
-    pub(super) fn call(&self, reading: Reading, number: u64) -> Result<Call, &'static str> {
+    pub(super) fn call(&self, reading: LogContext, number: u64) -> Result<Call, &'static str> {
         let (text, written, is_start) = self.time.ok_or("no time")?;
         let time = time_of(text, written, reading.zone).ok_or("a time that cannot be read")?;
         let duration = self.duration(reading)?;
@@ -129,7 +129,7 @@ impl<'a> Values<'a> {
         })
     }
 
-    fn duration(&self, reading: Reading) -> Result<u64, &'static str> {
+    fn duration(&self, reading: LogContext) -> Result<u64, &'static str> {
         let upstream = self.upstream.filter(|(text, _)| *text != "-");
         let chosen = if reading.upstream_times {
             upstream.or(self.duration)

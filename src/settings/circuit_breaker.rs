@@ -203,7 +203,7 @@ impl<In: Place> Default for CircuitBreakerSettings<In> {
 }
 
 #[cfg(feature = "http")]
-impl<In: Place> crate::settings::part::Part for CircuitBreakerSettings<In> {
+impl<In: Place> crate::settings::part::Switchable for CircuitBreakerSettings<In> {
     fn off() -> Self {
         Self {
             enabled: false,

@@ -48,7 +48,7 @@ pub(super) struct State {
 }
 
 /// The stripe on which a call is counted in its stack, plus one, if it is counted.
-pub(super) type Entered = Option<NonZeroU16>;
+pub(super) type StackStripe = Option<NonZeroU16>;
 
 /// The end of a call that was sent.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +97,7 @@ impl State {
     /// Counts a call that begins, unless its stack is draining. It [leaves](Self::leave) at its
     /// end.
     #[inline(always)]
-    pub(super) fn enter(&self) -> Result<Entered, Box<Rejected>> {
+    pub(super) fn enter(&self) -> Result<StackStripe, Box<Rejected>> {
         #[cfg(feature = "http")]
         if let Some(drain) = &self.drain {
             // There are at most 32 stripes.
@@ -109,7 +109,7 @@ impl State {
 
     /// Ends the call's count. A second call does nothing.
     #[inline]
-    pub(super) fn leave(&self, entered: &mut Entered) {
+    pub(super) fn leave(&self, entered: &mut StackStripe) {
         #[cfg(feature = "http")]
         if let (Some(drain), Some(stripe)) = (&self.drain, entered.take()) {
             drain.leave(usize::from(stripe.get()) - 1);

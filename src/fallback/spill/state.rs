@@ -18,12 +18,12 @@ pub(super) type BackendCounts = [u64; RESULTS.len()];
 pub(super) struct State {
     pub(super) name: Option<&'static str>,
     clock: Clock,
-    backends: Vec<Place>,
+    backends: Vec<BackendState>,
 }
 
 /// The state of one backend.
 #[derive(Debug)]
-struct Place {
+struct BackendState {
     name: &'static str,
     /// The time from which the backend may be tried again, in nanoseconds since the clock's start.
     /// Relaxed: it publishes nothing else, and a call that races a new pause may still try.
@@ -37,7 +37,7 @@ impl State {
         name: Option<&'static str>,
         backends: impl Iterator<Item = &'static str>,
     ) -> Self {
-        let place = |name| Place {
+        let place = |name| BackendState {
             name,
             cools_until: AtomicU64::new(0),
             counts: Default::default(),
@@ -76,7 +76,7 @@ impl State {
     }
 
     pub(super) fn counts(&self) -> Vec<(&'static str, BackendCounts)> {
-        let of = |place: &Place| {
+        let of = |place: &BackendState| {
             let counts = std::array::from_fn(|at| place.counts[at].load(Ordering::Relaxed));
             (place.name, counts)
         };

@@ -18,7 +18,7 @@ use crate::{
             body::holds_nothing,
             status::{CallStatus, Pushback, code_of},
         },
-        http::Cause,
+        http::ErrorCause,
         in_words, settle,
     },
 };
@@ -43,12 +43,12 @@ impl Client {
             .take(2)
             .any(|cause| cause.is::<ConnectError>())
         {
-            true => Cause::NotSent,
+            true => ErrorCause::NotSent,
             false => match code_of(error) {
                 // `DEADLINE_EXCEEDED` is a channel's own timeout.
-                Some(Code::Unavailable | Code::DeadlineExceeded) => Cause::Unknown,
+                Some(Code::Unavailable | Code::DeadlineExceeded) => ErrorCause::Unknown,
                 Some(_) => return Advice::Stop,
-                None => Cause::of_channel(error),
+                None => ErrorCause::of_channel(error),
             },
         };
         self.http.advise_on_error(cause)
@@ -126,7 +126,7 @@ where
     fn proof(&self, advice: Advice, result: Result<&Self::Response<()>, &BoxError>) -> Proof {
         match result {
             Ok(_) => advice.into(),
-            Err(error) => Cause::of_channel(&**error).proof(advice),
+            Err(error) => ErrorCause::of_channel(&**error).proof(advice),
         }
     }
 

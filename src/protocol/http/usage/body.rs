@@ -22,12 +22,12 @@ pin_project! {
     pub struct MeteredBody<B, F: FnOnce(Report)> {
         #[pin]
         body: B,
-        reading: Reading<F>,
+        reading: MeterGuard<F>,
     }
 }
 
 /// The reading of a body, until it is settled. Settles when it is dropped.
-struct Reading<F: FnOnce(Report)> {
+struct MeterGuard<F: FnOnce(Report)> {
     /// Boxed, because it is larger than most bodies. `None` once settled.
     open: Option<(Box<Meter>, F)>,
     /// Bytes still promised, if known.
@@ -61,7 +61,7 @@ where
 {
     let meter = Box::new(Meter::new(shape, response.headers()));
     let missing = response.body().size_hint().exact();
-    let mut reading = Reading {
+    let mut reading = MeterGuard {
         open: Some((meter, settle)),
         missing,
     };
@@ -71,7 +71,7 @@ where
     response.map(|body| MeteredBody { body, reading })
 }
 
-impl<F: FnOnce(Report)> Reading<F> {
+impl<F: FnOnce(Report)> MeterGuard<F> {
     fn feed(&mut self, bytes: &[u8]) {
         if let Some(missing) = &mut self.missing {
             *missing = missing.saturating_sub(bytes.len() as u64);
@@ -96,7 +96,7 @@ impl<F: FnOnce(Report)> Reading<F> {
     }
 }
 
-impl<F: FnOnce(Report)> Drop for Reading<F> {
+impl<F: FnOnce(Report)> Drop for MeterGuard<F> {
     fn drop(&mut self) {
         // A reader of a known length drops the body at that length.
         if self.missing == Some(0) {
