@@ -13,7 +13,7 @@ use std::{
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    agenda::Event,
+    agenda::AgendaEvent,
     caller::{CallEnd, Caller, Calling},
     random::{Purpose, Random},
     record::{Asked, LayerCounts, Record},
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A closure that makes the requests of one source.
-pub(super) type Ask<Req> = Arc<dyn Fn(u64) -> Req + Send + Sync>;
+pub(super) type RequestFn<Req> = Arc<dyn Fn(u64) -> Req + Send + Sync>;
 
 pub(super) struct Conductor<'a, Req> {
     world: World,
@@ -59,7 +59,7 @@ struct Source<'a, Req> {
     /// The kind of clients that call.
     crowd: usize,
     arrivals: Arrivals,
-    ask: &'a Ask<Req>,
+    ask: &'a RequestFn<Req>,
     asked: u64,
 }
 
@@ -89,7 +89,7 @@ impl<'a, Req> Conductor<'a, Req> {
         world: World,
         (scenario, seed): (&Scenario, u64),
         clients: &'a [Vec<Box<dyn Caller<Req>>>],
-        asks: &'a [Ask<Req>],
+        asks: &'a [RequestFn<Req>],
     ) -> Self {
         let patterns = (0..).zip(&scenario.patterns).zip(asks);
         let sources = patterns.map(|((number, (crowd, pattern)), ask)| Source {
@@ -127,7 +127,7 @@ impl<'a, Req> Conductor<'a, Req> {
     /// Reads the circuits of a registry at this interval, as long as there is traffic.
     pub(super) fn looking(mut self, registry: &Arc<Registry>, every: Duration) -> Self {
         self.looks = Some((Arc::clone(registry), nanos(every)));
-        self.world.lock().model.agenda.enter(0, Event::Look);
+        self.world.lock().model.agenda.enter(0, AgendaEvent::Look);
         self
     }
 
@@ -183,23 +183,23 @@ impl<'a, Req> Conductor<'a, Req> {
         next.unwrap_or_else(|| clock::later(clock::moment(), Duration::MAX))
     }
 
-    fn next_event(&self, now: u64) -> Option<(u64, Event)> {
+    fn next_event(&self, now: u64) -> Option<(u64, AgendaEvent)> {
         self.world.lock().model.agenda.pop(now)
     }
 
-    fn happen(&mut self, at: u64, event: Event) {
+    fn happen(&mut self, at: u64, event: AgendaEvent) {
         match event {
-            Event::Depart(id) => {
+            AgendaEvent::Depart(id) => {
                 let woken = self.world.lock().model.depart(id, at);
                 woken.into_iter().for_each(Waker::wake);
             }
-            Event::Change(upstream) => {
+            AgendaEvent::Change(upstream) => {
                 let woken = self.world.lock().model.change(upstream, at);
                 woken.into_iter().for_each(Waker::wake);
             }
-            Event::Ask(source) => self.ask(source, at),
-            Event::Look => self.look(at),
-            Event::Leave { place, number } => {
+            AgendaEvent::Ask(source) => self.ask(source, at),
+            AgendaEvent::Look => self.look(at),
+            AgendaEvent::Leave { place, number } => {
                 let held = self.calls[place].as_ref();
                 if held.is_some_and(|call| call.number as u64 == number) {
                     self.finish(place, CallEnd::Left, at);
@@ -213,7 +213,11 @@ impl<'a, Req> Conductor<'a, Req> {
             self.record.open.push(LayerCounts::open_circuits(registry));
             let next = at.saturating_add(*every);
             if next < self.end {
-                self.world.lock().model.agenda.enter(next, Event::Look);
+                self.world
+                    .lock()
+                    .model
+                    .agenda
+                    .enter(next, AgendaEvent::Look);
             }
         }
     }
@@ -243,7 +247,7 @@ impl<'a, Req> Conductor<'a, Req> {
         self.ready.lock().places.push(place);
         let leaves = at.saturating_add(self.patience[crowd]);
         let number = number as u64;
-        let leave = Event::Leave { place, number };
+        let leave = AgendaEvent::Leave { place, number };
         self.world.lock().model.agenda.enter(leaves, leave);
         self.schedule(source_number);
     }
@@ -261,7 +265,7 @@ impl<'a, Req> Conductor<'a, Req> {
         let mut state = self.world.lock();
         let at = self.sources[number].arrivals.next(state.model.timeline());
         if at < self.end {
-            state.model.agenda.enter(at, Event::Ask(number));
+            state.model.agenda.enter(at, AgendaEvent::Ask(number));
         } else {
             self.asking -= 1;
         }

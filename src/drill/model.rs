@@ -8,7 +8,7 @@
 use std::{collections::VecDeque, task::Waker};
 
 use super::{
-    agenda::{Agenda, Event},
+    agenda::{Agenda, AgendaEvent},
     jobs::{Job, JobId, JobStage, Jobs, UpstreamAnswer},
     random::{Purpose, Random},
     servers::{Order, Servers},
@@ -62,7 +62,7 @@ impl Model {
     pub(super) fn new(servers: Vec<Servers>, timeline: Timeline, seed: u64) -> Self {
         let mut agenda = Agenda::default();
         for (at, upstream) in timeline.changes() {
-            agenda.enter(at, Event::Change(upstream));
+            agenda.enter(at, AgendaEvent::Change(upstream));
         }
         let upstreams = (0..).zip(servers).map(|(number, servers)| Upstream {
             workers: workers_left(&servers, 1.0),
@@ -228,7 +228,7 @@ impl Model {
             upstream.seen.waited += (at - job.arrived) as f64 / 1e9;
             let time = upstream.service_time(stretch);
             self.agenda
-                .enter(at.saturating_add(time), Event::Depart(id));
+                .enter(at.saturating_add(time), AgendaEvent::Depart(id));
         }
     }
 

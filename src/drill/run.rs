@@ -17,7 +17,7 @@ use tower::BoxError;
 use super::{
     DrillError,
     caller::{Caller, Kind},
-    conductor::{Ask, Conductor},
+    conductor::{Conductor, RequestFn},
     figures::Figures,
     model::Model,
     random::{Purpose, seed_for},
@@ -33,7 +33,7 @@ pub(super) struct Setup<K: Kind> {
     pub(super) stacks: Vec<(String, MakeStack<K>)>,
     /// The stacks of the other kinds of clients, in the order of their kinds.
     pub(super) beside: Vec<MakeStack<K>>,
-    pub(super) asks: Vec<Ask<K::Request>>,
+    pub(super) asks: Vec<RequestFn<K::Request>>,
     pub(super) handlers: K::Handlers,
 }
 

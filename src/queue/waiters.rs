@@ -58,7 +58,7 @@ pub(super) struct Waiter<U: Units> {
 
 /// The wakers to wake and the timers to set, without the lock.
 #[derive(Default)]
-pub(super) struct Calls {
+pub(super) struct Wakeups {
     wake: Option<Waker>,
     set: [Option<(Arc<Timer>, Setting)>; TIMED],
 }
@@ -267,8 +267,8 @@ impl<U: Units> Queue<U> {
     /// little later. For waiters whose turns can be forecast, which are served in order of arrival.
     /// Also where units may be overdue, so that one of these waiters polls then. The waiter that is
     /// polling now, `own`, sets its timer itself.
-    pub(super) fn postpone(&mut self, blocked: Blocked, own: Option<u64>, now: u64) -> Calls {
-        let mut calls = Calls::default();
+    pub(super) fn postpone(&mut self, blocked: Blocked, own: Option<u64>, now: u64) -> Wakeups {
+        let mut calls = Wakeups::default();
         let (Blocked::For(wait) | Blocked::UntilOverdue(wait)) = blocked else {
             return calls;
         };
@@ -297,7 +297,7 @@ impl<U: Units> Queue<U> {
     }
 }
 
-impl Calls {
+impl Wakeups {
     pub(super) fn wake(waker: Option<Waker>) -> Self {
         Self {
             wake: waker,

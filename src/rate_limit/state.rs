@@ -26,9 +26,9 @@ use crate::{
         bucket::{self, BucketRef},
         fleet::FleetHandle,
         follow::Follower,
+        queued_limit::QueuedLimit,
         settings::{Decision, Settings},
         switch::{Switch, is_on},
-        waited::Waited,
     },
 };
 
@@ -136,8 +136,8 @@ impl State {
     }
 
     /// Returns the limit as its queue sees it.
-    fn waited_for(&self) -> Waited<'_> {
-        Waited::new(self.limit.get(), Some(&self.switch))
+    fn waited_for(&self) -> QueuedLimit<'_> {
+        QueuedLimit::new(self.limit.get(), Some(&self.switch))
     }
 
     pub(super) fn fleet(&self) -> Option<FleetHandle> {

@@ -44,7 +44,7 @@ pin_project! {
         // `None` for a call that was sent and has not had to wait yet.
         rest: Option<Rest<S, Req>>,
         limit: TimeLimit,
-        within: Within<P>,
+        within: TimedCall<P>,
         scope: PhantomData<fn() -> M>,
     }
 
@@ -63,12 +63,12 @@ pin_project! {
 }
 
 /// A call that has begun, until its end.
-pub(super) struct Within<P> {
+pub(super) struct TimedCall<P> {
     protocol: P,
     hold: Hold,
 }
 
-impl<P> Within<P> {
+impl<P> TimedCall<P> {
     #[inline(always)]
     pub(super) fn of(protocol: P, state: &Held<State>) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl<P> Within<P> {
     }
 }
 
-impl<P> Within<P> {
+impl<P> TimedCall<P> {
     /// Returns whether the state records how long the call takes.
     fn records(&self) -> bool {
         self.hold.held().is_some_and(|state| state.records())
@@ -114,7 +114,7 @@ impl<P> Within<P> {
     }
 }
 
-impl<P> Drop for Within<P> {
+impl<P> Drop for TimedCall<P> {
     /// Also runs for a call that panics before there is a future.
     #[inline]
     fn drop(&mut self) {
@@ -186,7 +186,7 @@ where
     S: Service<Req>,
 {
     #[inline]
-    pub(super) fn sent(inner: S::Future, limit: TimeLimit, within: Within<P>) -> Self {
+    pub(super) fn sent(inner: S::Future, limit: TimeLimit, within: TimedCall<P>) -> Self {
         Self {
             inner: Some(inner),
             rest: None,
@@ -196,7 +196,12 @@ where
         }
     }
 
-    pub(super) fn unready(service: S, request: Req, limit: TimeLimit, within: Within<P>) -> Self {
+    pub(super) fn unready(
+        service: S,
+        request: Req,
+        limit: TimeLimit,
+        within: TimedCall<P>,
+    ) -> Self {
         Self {
             inner: None,
             rest: Some(Rest::Unready(Box::new(Unready {
@@ -211,7 +216,7 @@ where
     }
 
     /// Makes the future of a call that is rejected unsent.
-    pub(super) fn rejected(rejected: Box<Rejected>, within: Within<P>) -> Self {
+    pub(super) fn rejected(rejected: Box<Rejected>, within: TimedCall<P>) -> Self {
         Self {
             inner: None,
             rest: Some(Rest::Rejected(rejected)),
@@ -336,7 +341,7 @@ where
             _ => (inner.poll(cx), None),
         };
         if let Poll::Ready(result) = polled {
-            let Within { protocol, hold, .. } = &this.within;
+            let TimedCall { protocol, hold, .. } = &this.within;
             if let Some(rest) = this.rest {
                 rest.retract(hold);
             }

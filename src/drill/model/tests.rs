@@ -30,10 +30,10 @@ fn run(workers: u32, mean: Duration, load: f64, calls: u32) -> (f64, f64) {
     (waited / mean.as_secs_f64(), seen.started as f64 / at)
 }
 
-fn settle(model: &mut Model, at: u64, event: Event) {
+fn settle(model: &mut Model, at: u64, event: AgendaEvent) {
     match event {
-        Event::Depart(id) => drop(model.depart(id, at)),
-        Event::Change(number) => drop(model.change(number, at)),
+        AgendaEvent::Depart(id) => drop(model.depart(id, at)),
+        AgendaEvent::Change(number) => drop(model.change(number, at)),
         _ => panic!("{event:?}"),
     }
 }
@@ -80,7 +80,7 @@ fn troubled(trouble: Trouble, servers: Servers) -> Model {
         },
     );
     let mut model = Model::new(vec![servers], timeline, 1);
-    settle(&mut model, 0, Event::Change(0));
+    settle(&mut model, 0, AgendaEvent::Change(0));
     model
 }
 

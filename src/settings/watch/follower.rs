@@ -30,7 +30,7 @@ use crate::{Changed, ambient::clock::nanos, observe::by_file};
 pub(super) type Apply = Box<dyn FnMut(&str) -> Vec<Applied> + Send>;
 /// The section, if the file has several, and the result for it.
 pub(super) type Applied = (Option<String>, Result<Changed, ReloadError>);
-pub(super) type Report = Box<dyn FnMut(Option<&str>, Result<Changed, ReloadError>) + Send>;
+pub(super) type ReportFn = Box<dyn FnMut(Option<&str>, Result<Changed, ReloadError>) + Send>;
 
 pub(super) struct Follower {
     path: PathBuf,
@@ -42,12 +42,12 @@ pub(super) struct Follower {
     /// The time of the last reading.
     last_read: u64,
     apply: Apply,
-    report: Report,
+    report: ReportFn,
     status: Arc<Status>,
 }
 
 impl Follower {
-    pub(super) fn new(path: PathBuf, apply: Apply, report: Report, status: Arc<Status>) -> Self {
+    pub(super) fn new(path: PathBuf, apply: Apply, report: ReportFn, status: Arc<Status>) -> Self {
         Self {
             names: names(&path),
             path,

@@ -15,7 +15,7 @@ use redis::{RedisError, aio::ConnectionLike};
 use tokio::task::JoinSet;
 
 use super::{
-    batch::{self, Keyed, Replies},
+    batch::{self, KeyedAsk, Replies},
     reply, slot,
 };
 use crate::store::{Ask, Grant, Store, StoreError};
@@ -145,7 +145,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Redis<C> {
     }
 
     pub(super) async fn replies(&self, asks: &[Ask]) -> Replies {
-        let keyed = asks.iter().map(|ask| Keyed {
+        let keyed = asks.iter().map(|ask| KeyedAsk {
             key: format!("{}{}", self.shared.prefix, ask.key),
             ask: ask.clone(),
         });
@@ -172,11 +172,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Redis<C> {
 }
 
 /// Sends a pipeline for each slot, all at once.
-async fn by_slot<C>(connection: &C, asks: Vec<Keyed>) -> Replies
+async fn by_slot<C>(connection: &C, asks: Vec<KeyedAsk>) -> Replies
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,
 {
-    let mut slots: BTreeMap<u16, Vec<(usize, Keyed)>> = BTreeMap::new();
+    let mut slots: BTreeMap<u16, Vec<(usize, KeyedAsk)>> = BTreeMap::new();
     let count = asks.len();
     for (index, ask) in asks.into_iter().enumerate() {
         slots
