@@ -1,8 +1,8 @@
 //! An instance that is examined for advice.
 
 use crate::{
+    algorithm::statistics::Z,
     observe::{Advice, BUCKETS, Evidence, Histogram, Instance, State, evidence::ShareEstimate},
-    statistics::Z,
 };
 
 /// An instance, all instances that may be related, and how long it has counted.

@@ -9,8 +9,8 @@
 use std::fmt;
 
 use crate::{
+    algorithm::statistics::{Z, share_interval, whole},
     observe::Evidence,
-    statistics::{Z, share_interval, whole},
 };
 
 /// A share of calls, its interval of 90 %, and whether that decides against a bound.
