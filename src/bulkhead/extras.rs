@@ -93,7 +93,7 @@ impl Extras {
             // algorithm panics. Leaving admits waiters, also those for which a raised limit now has
             // room.
             let _left = Leave(leave);
-            return self.learn(in_flight, pass, how, now);
+            return self.learn(pass, how, in_flight, now);
         };
         let ending = match HeldPlace::from_word(pass) {
             Some(place) => match held.end(place) {
@@ -105,11 +105,11 @@ impl Extras {
         let _left = Leave(leave);
         // Dropped before `_left`, so that the slot is free for the next call that enters.
         if let Some(ending) = ending {
-            self.learn(in_flight, ending.note, how, now);
+            self.learn(ending.note, how, in_flight, now);
         }
     }
 
-    fn learn(&self, in_flight: &InFlight, stamp: u64, how: Option<Completion>, now: &Now) {
+    fn learn(&self, stamp: u64, how: Option<Completion>, in_flight: &InFlight, now: &Now) {
         let stamp = CallStamp::from_word(stamp);
         if let (Some(learner), Some(stamp), Some(how)) = (&self.learner, stamp, how) {
             learner.end(stamp, how, in_flight, now);

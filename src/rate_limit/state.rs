@@ -75,7 +75,7 @@ pub struct LimitTicket {
 
 impl LimitGate {
     /// Creates the gate. Its time starts with `clock`, unless the limit was used before.
-    pub(super) fn new(limit: AnyLimit, clock: Clock, settings: Settings, tally: GateTally) -> Self {
+    pub(super) fn new(limit: AnyLimit, settings: Settings, clock: Clock, tally: GateTally) -> Self {
         let (limit, follower) = limit.following(settings.follow);
         // Other layers may have started the limit earlier.
         let clock = clock.begin(|moment| limit.get().begin(moment));

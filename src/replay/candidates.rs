@@ -20,8 +20,8 @@ pub(super) type Candidates = Vec<(String, Thresholds)>;
 
 pub(super) fn rate_candidates(
     bursts: &[BurstPoint],
-    now: &Thresholds,
     survey: &Survey,
+    now: &Thresholds,
 ) -> Candidates {
     let mut found = Vec::new();
     for point in bursts {

@@ -104,8 +104,8 @@ impl<F> TableGate<F> {
 impl Table {
     pub(in crate::rate_limit) fn new(
         buckets: Buckets,
-        clock: Clock,
         settings: Settings,
+        clock: Clock,
         (missing, max_keys): (Missing, usize),
         tally: GateTally,
     ) -> Self {
