@@ -83,3 +83,12 @@ def without_absent_code(text, raw, hide=blank):
 def code_of(raw):
     """The code of a plain build, in its place: comments, strings, tests and loom models are blank."""
     return without_absent_code(without_comments_and_strings(raw), raw)
+
+
+def files_of(file):
+    """Yields a file and, below it, the files of its modules in a plain build."""
+    yield file
+    folder = file.parent if file.stem in ("lib", "mod") else file.parent / file.stem
+    for name in re.findall(r"\bmod\s+(\w+)\s*;", code_of(file.read_text())):
+        places = [folder / f"{name}.rs", folder / name / "mod.rs"]
+        yield from files_of(next(place for place in places if place.exists()))

@@ -55,8 +55,6 @@ mod readme {}
 #[cfg(feature = "layers")]
 mod ambient;
 mod call;
-#[cfg(feature = "http")]
-mod check;
 mod config;
 #[cfg(feature = "http")]
 mod drain;
@@ -64,8 +62,6 @@ mod drain;
 mod queue;
 #[cfg(feature = "layers")]
 mod resend;
-#[cfg(feature = "layers")]
-mod statistics;
 mod sync;
 #[cfg(feature = "layers")]
 mod unbuilt;
@@ -75,11 +71,11 @@ pub use call::{CallSettings, CarryDeadline, Deadline, Timeouts};
 pub use call::{Classify, Left, Outcome, Rejected, RejectedKind};
 #[cfg(feature = "layers")]
 pub use call::{Criticality, UnknownCriticality};
-#[cfg(feature = "http")]
-pub use check::check;
 pub use config::ConfigError;
 #[cfg(feature = "layers")]
 pub use config::{Change, Changed, Name};
+#[cfg(feature = "http")]
+pub use gate::check::check;
 #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
 pub use protocol::http::reqwest;
 #[cfg(feature = "layers")]

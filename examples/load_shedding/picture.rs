@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::{
     CAPACITY, PHASES, Side,
-    drawing::{KEEP, PAPER, PLAIN, Panel, Timeline, heading, key, nice, page, text},
+    drawing::{KEEP, PAPER, PLAIN, Panel, TimeAxis, heading, key, nice, page, text},
     traffic::{Answer, Asked},
 };
 
 /// Draws both servers' runs.
 pub(crate) fn draw(naive: &Side, kept: &Side) -> String {
-    let time = Timeline {
+    let time = TimeAxis {
         end: PHASES[PHASES.len() - 1].end,
         bin: BIN,
     };
@@ -48,7 +48,7 @@ fn summary(side: &Side) -> String {
     )
 }
 
-fn goodput(svg: &mut String, time: &Timeline, naive: &Side, kept: &Side) {
+fn goodput(svg: &mut String, time: &TimeAxis, naive: &Side, kept: &Side) {
     let offered = time.rates(kept.requests.iter().map(|asked| asked.at));
     let good = |side: &Side| {
         let answered = side.requests.iter();
@@ -67,7 +67,7 @@ fn goodput(svg: &mut String, time: &Timeline, naive: &Side, kept: &Side) {
     time.line(svg, &panel, &good(kept), KEEP);
 }
 
-fn in_flight(svg: &mut String, time: &Timeline, naive: &Side, kept: &Side) {
+fn in_flight(svg: &mut String, time: &TimeAxis, naive: &Side, kept: &Side) {
     let bins = u32::try_from(time.end.as_millis() / BIN.as_millis()).unwrap_or(u32::MAX);
     let in_flight = |side: &Side| -> Vec<f64> {
         let middles = (0..bins).map(|bin| BIN * bin + BIN / 2);

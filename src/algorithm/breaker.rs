@@ -37,9 +37,9 @@ use crate::{
 use ages::Ages;
 pub use config::{BreakerConfig, SlowCalls, Verdict, Window};
 use control::Control;
+use failure_streak::FailureStreak;
 use hints::{Hints, PARTS, Place};
 pub use pass::Pass;
-use run::Run;
 use settings::{Foundation, Length, Settings, SharedSettings};
 pub use transition::{BreakerState, Cause, CircuitOpen, Transition};
 
@@ -48,12 +48,12 @@ mod ages;
 mod by_hand;
 mod config;
 mod control;
+mod failure_streak;
 mod hints;
 #[cfg(all(test, keep_loom))]
 mod loom_model;
 mod pass;
 mod record;
-mod run;
 mod settings;
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
@@ -82,7 +82,7 @@ pub struct Breaker {
     ramped: AtomicU64,
     /// Results of older generations. Relaxed: a statistic.
     late: AtomicU64,
-    run: Run,
+    streak: FailureStreak,
     counter: Counter,
     /// Set once slow calls are first watched.
     ages: OnceLock<Ages>,
@@ -126,7 +126,7 @@ impl Breaker {
             harmed: AtomicU64::new(0),
             ramped: AtomicU64::new(seed >> 32),
             late: AtomicU64::new(0),
-            run: Run::new(),
+            streak: FailureStreak::new(),
             counter,
             ages,
             slow_after: AtomicU64::new(foundation.slow_after),

@@ -37,8 +37,8 @@ use crate::{
         keyed_buckets::slots::{Found, Slots, index, resident},
         token_bucket::{
             narrow,
-            quota::{Pace, Quota},
-            tat::{Change, Tat},
+            quota::{AtomicQuota, Pace},
+            tat::{Tat, TatChange},
         },
     },
     config::ConfigError,
@@ -67,7 +67,7 @@ mod tests;
 /// ```
 #[derive(Debug)]
 pub struct KeyedBuckets {
-    quota: Quota,
+    quota: AtomicQuota,
     slots: Slots,
     shared: Box<[Tat]>,
     overflow: Overflow,
@@ -121,7 +121,7 @@ impl KeyedBuckets {
             return refused("make room for fewer: there is not so much memory");
         };
         Ok(Self {
-            quota: Quota::new(rate, burst)?,
+            quota: AtomicQuota::new(rate, burst)?,
             slots,
             shared: (0..SHARED).map(|_| Tat::full()).collect(),
             overflow,
@@ -274,8 +274,8 @@ impl KeyedBuckets {
         &self,
         hash: u64,
         now: u64,
-        change: impl Fn(&Tat, u64) -> Result<Change, E>,
-    ) -> Result<Result<Change, E>, NoSlot> {
+        change: impl Fn(&Tat, u64) -> Result<TatChange, E>,
+    ) -> Result<Result<TatChange, E>, NoSlot> {
         let (key, mut now) = (resident(hash), now);
         for _ in 0..ATTEMPTS {
             match self.slots.find(key) {
@@ -302,7 +302,7 @@ impl KeyedBuckets {
         Err(NoSlot::Moving)
     }
 
-    fn burden(&self, hash: u64, now: u64, change: impl Fn(&Tat, u64) -> Change) {
+    fn burden(&self, hash: u64, now: u64, change: impl Fn(&Tat, u64) -> TatChange) {
         let changed = self.step(hash, now, |tat, now| Ok::<_, Infallible>(change(tat, now)));
         if changed.is_err_and(|why| self.shares(why)) {
             change(self.shared(hash), now);

@@ -23,7 +23,9 @@
 use std::time::Duration;
 
 use crate::{
-    algorithm::{Limit, OverLimit, Rate, TIMER_TICK, epoch::Epoch, token_bucket::quota::Quota},
+    algorithm::{
+        Limit, OverLimit, Rate, TIMER_TICK, epoch::Epoch, token_bucket::quota::AtomicQuota,
+    },
     config::ConfigError,
     sync::{AtomicU64, Ordering},
 };
@@ -46,7 +48,7 @@ mod tests;
 #[derive(Debug)]
 pub struct LeakyBucket {
     /// The rate. Its burst is always 1.
-    quota: Quota,
+    quota: AtomicQuota,
     /// The time from the caller's start at which the next call may leave, in units of the quota's
     /// [`Scale`](super::token_bucket::quota::Scale), or 0 if never used. It publishes nothing else,
     /// so all accesses are Relaxed: the single word's order of modification is the order of
@@ -81,7 +83,7 @@ impl LeakyBucket {
             Duration::ZERO..=Duration::from_secs(3600),
             "use what your timers are late by, such as 1ms",
         )?;
-        let quota = Quota::new(rate, 1)?;
+        let quota = AtomicQuota::new(rate, 1)?;
         Ok(Self {
             slack: quota.scale().units(slack),
             quota,

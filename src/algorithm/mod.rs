@@ -69,6 +69,8 @@ mod sliding;
 pub mod sliding_counter;
 pub mod sliding_log;
 pub mod sliding_ring;
+#[cfg(feature = "layers")]
+pub(crate) mod statistics;
 pub mod throttle;
 mod ticks;
 pub mod token_bucket;

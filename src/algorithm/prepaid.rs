@@ -32,7 +32,7 @@
 //! of [`store`](crate::store) makes the same decisions as this code, one by one.
 
 use crate::{
-    algorithm::{Rate, token_bucket::quota::Quota},
+    algorithm::{Rate, token_bucket::quota::AtomicQuota},
     config::ConfigError,
 };
 
@@ -108,7 +108,7 @@ impl Terms {
     /// The errors of a [token bucket](super::TokenBucket::new), a burst that takes less than 400 ms
     /// to refill, and numbers that a script cannot hold.
     pub fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
-        Quota::new(rate, burst)?;
+        AtomicQuota::new(rate, burst)?;
         let (count, per) = (u128::from(rate.count()) * 1000, rate.per().as_nanos());
         let factor = greatest_common_divisor(count, per);
         let (count, period) = (count / factor, per / factor);

@@ -56,7 +56,7 @@ pub struct SlidingRing {
 
 /// The fields of a slot's word.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
+struct SlotFields {
     part: u64,
     sealed: bool,
     count: u32,
@@ -116,10 +116,10 @@ impl SlidingRing {
         let _ = self
             .slot(part)
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                let slot = Slot::of(word);
+                let slot = SlotFields::of(word);
                 match slot.age(part) {
                     0 if !slot.sealed => Some(
-                        Slot {
+                        SlotFields {
                             sealed: true,
                             ..slot
                         }
@@ -128,7 +128,7 @@ impl SlidingRing {
                     0 => None,
                     _ if self.is_ahead(slot, part) => None,
                     _ => Some(
-                        Slot {
+                        SlotFields {
                             part,
                             sealed: true,
                             count: 0,
@@ -144,7 +144,7 @@ impl SlidingRing {
         loop {
             let part = self.open(now);
             let word = self.slot(part).load(Ordering::Acquire);
-            let slot = Slot::of(word);
+            let slot = SlotFields::of(word);
             let age = slot.age(part);
             if self.is_ahead(slot, part) {
                 continue;
@@ -164,7 +164,7 @@ impl SlidingRing {
             let own = if age == 0 { slot.count } else { 0 };
             fits(self.sum_before(part) + u64::from(own))?;
             // Saturates: a debt of 2^32 - 1 rejects as well as a larger one.
-            let changed = Slot {
+            let changed = SlotFields {
                 part,
                 sealed: false,
                 count: own.saturating_add(cost),
@@ -189,7 +189,7 @@ impl SlidingRing {
     }
 
     fn counted(&self, part: u64) -> u32 {
-        let slot = Slot::of(self.slot(part).load(Ordering::Acquire));
+        let slot = SlotFields::of(self.slot(part).load(Ordering::Acquire));
         if slot.age(part) == 0 { slot.count } else { 0 }
     }
 
@@ -227,7 +227,7 @@ impl SlidingRing {
     /// Returns whether a slot belongs to a newer part than `part`, which was the newest. The age
     /// alone does not tell: the age of a slot that was long unused wraps. But a newer part is
     /// published before its slot is, so this load sees it.
-    fn is_ahead(&self, slot: Slot, part: u64) -> bool {
+    fn is_ahead(&self, slot: SlotFields, part: u64) -> bool {
         slot.age(part) > PARTS / 2 && self.newest.load(Ordering::Acquire) != part
     }
 
@@ -271,14 +271,14 @@ impl Limit for SlidingRing {
             let _ = self
                 .slot(part)
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                    let slot = Slot::of(word);
+                    let slot = SlotFields::of(word);
                     taken = if slot.age(part) == 0 {
                         slot.count.min(left)
                     } else {
                         0
                     };
                     (taken > 0).then(|| {
-                        Slot {
+                        SlotFields {
                             count: slot.count - taken,
                             ..slot
                         }
@@ -340,7 +340,7 @@ impl Limit for SlidingRing {
     }
 }
 
-impl Slot {
+impl SlotFields {
     fn of(word: u64) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "takes the word apart")]
         let count = word as u32;

@@ -37,7 +37,7 @@ pub(crate) mod tat;
 #[cfg(all(test, not(keep_loom)))]
 mod tests;
 
-use quota::Quota;
+use quota::AtomicQuota;
 use tat::Tat;
 
 /// A limit on a rate that admits saved-up calls at once, up to `burst`. Starts full. It has 128
@@ -46,7 +46,7 @@ use tat::Tat;
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct TokenBucket {
-    quota: Quota,
+    quota: AtomicQuota,
     tat: Tat,
     epoch: Epoch,
 }
@@ -59,7 +59,7 @@ impl TokenBucket {
     /// burst of 0, above 134 million, or that takes more than a year to refill.
     pub fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
         Ok(Self {
-            quota: Quota::new(rate, burst)?,
+            quota: AtomicQuota::new(rate, burst)?,
             tat: Tat::full(),
             epoch: Epoch::unset(),
         })

@@ -137,16 +137,16 @@ impl Now {
 #[inline]
 pub(crate) fn share_moment<T>(start: impl FnOnce() -> T) -> T {
     /// Restores the state before, also if `start` panics.
-    struct Before(Shared);
+    struct RestoreMoment(StackMoment);
 
-    impl Drop for Before {
+    impl Drop for RestoreMoment {
         fn drop(&mut self) {
             let _ = SHARED.try_with(|shared| shared.set(self.0));
         }
     }
 
-    let before = SHARED.try_with(|shared| shared.replace(Shared::Unread));
-    let _before = Before(before.unwrap_or(Shared::No));
+    let before = SHARED.try_with(|shared| shared.replace(StackMoment::Unread));
+    let _before = RestoreMoment(before.unwrap_or(StackMoment::No));
     start()
 }
 
@@ -154,7 +154,7 @@ pub(crate) fn share_moment<T>(start: impl FnOnce() -> T) -> T {
 #[cfg(feature = "http")]
 #[inline]
 pub(crate) fn call_inner<T>(call: impl FnOnce() -> T) -> T {
-    let _ = SHARED.try_with(|shared| shared.set(Shared::No));
+    let _ = SHARED.try_with(|shared| shared.set(StackMoment::No));
     call()
 }
 
@@ -162,11 +162,11 @@ pub(crate) fn call_inner<T>(call: impl FnOnce() -> T) -> T {
 /// that its layers share.
 #[inline]
 pub(crate) fn moment_of_call() -> Instant {
-    let Ok(Shared::Read(instant)) = SHARED.try_with(Cell::get) else {
+    let Ok(StackMoment::Read(instant)) = SHARED.try_with(Cell::get) else {
         let instant = Instant::now();
         let _ = SHARED.try_with(|shared| {
-            if let Shared::Unread = shared.get() {
-                shared.set(Shared::Read(instant));
+            if let StackMoment::Unread = shared.get() {
+                shared.set(StackMoment::Read(instant));
             }
         });
         return instant;
@@ -180,14 +180,14 @@ pub(crate) fn moment_of_call() -> Instant {
     not(feature = "http"),
     expect(dead_code, reason = "stacks are there with HTTP")
 )]
-enum Shared {
+enum StackMoment {
     /// No stack's call is starting on this thread.
     No,
     Unread,
     Read(Instant),
 }
 
-thread_local!(static SHARED: Cell<Shared> = const { Cell::new(Shared::No) });
+thread_local!(static SHARED: Cell<StackMoment> = const { Cell::new(StackMoment::No) });
 
 /// Converts a duration to nanoseconds. Saturates after 584 years.
 pub(crate) fn nanos(duration: Duration) -> u64 {

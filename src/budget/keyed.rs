@@ -20,7 +20,7 @@ use crate::{
 pub struct KeyedBudgets<K, F> {
     key: F,
     /// `None` if all calls use the layer's own budget.
-    parts: Option<Arc<Parts<K>>>,
+    parts: Option<Arc<SharedBudgets<K>>>,
     /// If false, only the keys of calls are read, and all calls use the layer's own budget.
     pays: bool,
 }
@@ -36,10 +36,10 @@ pub struct KeyedBudgetsBuilder<K, F> {
 
 /// A handle that watches keyed budgets. Cheap to clone.
 pub struct BudgetsHandle<K> {
-    parts: Option<Arc<Parts<K>>>,
+    parts: Option<Arc<SharedBudgets<K>>>,
 }
 
-pub(crate) struct Parts<K> {
+pub(crate) struct SharedBudgets<K> {
     partitions: Partitions<K, KeyBudget>,
     shared: Arc<KeyBudget>,
     each: Each,
@@ -123,7 +123,7 @@ where
             let fix = "keep at least 1, or leave the key out";
             return Err(ConfigError::new("max_keys", 0, fix));
         }
-        let parts = Parts {
+        let parts = SharedBudgets {
             partitions: Partitions::new(self.max_keys),
             shared: Arc::new(self.factory.budget()),
             each: self.factory,
@@ -173,7 +173,7 @@ impl Each {
     }
 }
 
-impl<K> Factory<K, KeyBudget> for Parts<K> {
+impl<K> Factory<K, KeyBudget> for SharedBudgets<K> {
     fn make(&self, _: &K) -> Result<KeyBudget, ConfigError> {
         Ok(self.each.budget())
     }

@@ -42,7 +42,7 @@ struct Learned {
 
 /// The time at which a call was sent. Once its head has arrived, the time until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp(u64);
+pub(super) struct CallStamp(u64);
 
 impl Learner {
     /// Creates the learner. Returns it with the initial limit.
@@ -63,15 +63,15 @@ impl Learner {
 
     /// Returns the stamp of a call that is admitted now.
     #[inline]
-    pub(super) fn stamp(&self, now: &Now) -> Stamp {
-        Stamp((now.by(&self.clock) + Stamp::FIRST) & !Stamp::TOOK)
+    pub(super) fn stamp(&self, now: &Now) -> CallStamp {
+        CallStamp((now.by(&self.clock) + CallStamp::FIRST) & !CallStamp::TOOK)
     }
 
     /// Returns the stamp of a call whose response head has arrived. The time after that depends on
     /// the reader.
-    pub(super) fn answered(&self, stamp: Stamp, now: &Now) -> Stamp {
+    pub(super) fn answered(&self, stamp: CallStamp, now: &Now) -> CallStamp {
         let took = self.took(stamp, now.by(&self.clock));
-        Stamp(took.max(Stamp::FIRST) | Stamp::TOOK)
+        CallStamp(took.max(CallStamp::FIRST) | CallStamp::TOOK)
     }
 
     /// Records that a call was not admitted for lack of room.
@@ -81,7 +81,7 @@ impl Learner {
     }
 
     /// Records the end of a call, which still counts as in flight.
-    pub(super) fn end(&self, stamp: Stamp, how: Completion, in_flight: &InFlight, now: &Now) {
+    pub(super) fn end(&self, stamp: CallStamp, how: Completion, in_flight: &InFlight, now: &Now) {
         let sample = match how {
             Completion::Answered(Outcome::Success, _) => Sample::Success,
             Completion::Answered(Outcome::Overload, _) => Sample::Overload,
@@ -142,11 +142,11 @@ impl Learner {
         learned.algorithm = Some(algorithm);
     }
 
-    fn took(&self, stamp: Stamp, now: u64) -> u64 {
-        if stamp.0 & Stamp::TOOK != 0 {
-            stamp.0 & !Stamp::TOOK
+    fn took(&self, stamp: CallStamp, now: u64) -> u64 {
+        if stamp.0 & CallStamp::TOOK != 0 {
+            stamp.0 & !CallStamp::TOOK
         } else {
-            (now + Stamp::FIRST).saturating_sub(stamp.0)
+            (now + CallStamp::FIRST).saturating_sub(stamp.0)
         }
     }
 
@@ -155,7 +155,7 @@ impl Learner {
     }
 }
 
-impl Stamp {
+impl CallStamp {
     /// Smaller words are permits without a stamp.
     const FIRST: u64 = 2;
     /// Set if the other bits are the time that the call took. They wrap after 292 years.

@@ -3,7 +3,7 @@
 use crate::{
     algorithm::{HeldPlace, HeldPlaces, InFlight},
     ambient::clock::{Clock, Now},
-    bulkhead::adaptive::{Algorithm, Learner, Stamp},
+    bulkhead::adaptive::{Algorithm, CallStamp, Learner},
     gate::{CallEvent, Completion},
 };
 
@@ -44,7 +44,7 @@ impl Extras {
     #[inline]
     pub(super) fn taken(&self, now: &Now) -> u64 {
         let stamp = self.learner.as_ref().map(|learner| learner.stamp(now));
-        let stamp = stamp.map_or(PLACE, Stamp::word);
+        let stamp = stamp.map_or(PLACE, CallStamp::word);
         let Some(held) = &self.held else {
             return stamp;
         };
@@ -73,7 +73,7 @@ impl Extras {
 
     /// Returns the stamp of a call whose response head has arrived.
     fn answered(&self, stamp: u64, now: &Now) -> u64 {
-        match (&self.learner, Stamp::from_word(stamp)) {
+        match (&self.learner, CallStamp::from_word(stamp)) {
             (Some(learner), Some(stamp)) => learner.answered(stamp, now).word(),
             _ => stamp,
         }
@@ -93,7 +93,7 @@ impl Extras {
             // algorithm panics. Leaving admits waiters, also those for which a raised limit now has
             // room.
             let _left = Leave(leave);
-            return self.learn(in_flight, pass, how, now);
+            return self.learn(pass, how, in_flight, now);
         };
         let ending = match HeldPlace::from_word(pass) {
             Some(place) => match held.end(place) {
@@ -105,12 +105,12 @@ impl Extras {
         let _left = Leave(leave);
         // Dropped before `_left`, so that the slot is free for the next call that enters.
         if let Some(ending) = ending {
-            self.learn(in_flight, ending.note, how, now);
+            self.learn(ending.note, how, in_flight, now);
         }
     }
 
-    fn learn(&self, in_flight: &InFlight, stamp: u64, how: Option<Completion>, now: &Now) {
-        let stamp = Stamp::from_word(stamp);
+    fn learn(&self, stamp: u64, how: Option<Completion>, in_flight: &InFlight, now: &Now) {
+        let stamp = CallStamp::from_word(stamp);
         if let (Some(learner), Some(stamp), Some(how)) = (&self.learner, stamp, how) {
             learner.end(stamp, how, in_flight, now);
         }

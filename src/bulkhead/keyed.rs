@@ -8,8 +8,8 @@ use crate::{
     bulkhead::{
         BulkheadConfig, BulkheadGate, BulkheadHandle,
         adaptive::Algorithm,
-        all_keys::{AllKeys, HoldsPlaces},
-        limits::{Limit, Limits, Shares},
+        all_bulkheads::{AllBulkheads, HoldsPlaces},
+        limits::{BulkheadLimit, Limits, Shares},
         observed::{Thresholds, Use, observe},
         settings::{Settings, changed_reclaim, checked_share, checked_total, duration},
         state::State,
@@ -30,7 +30,7 @@ pub struct BulkheadFactory<K> {
     /// The calls in flight of all keys together. `None` without a total.
     pub(super) total: Option<Arc<Total>>,
     /// The bulkheads of all keys, if they have a total whose permits are taken back.
-    pub(super) all_keys: Option<Arc<AllKeys>>,
+    pub(super) all_bulkheads: Option<Arc<AllBulkheads>>,
     /// The clock of all keys, because they wait in one queue.
     pub(super) clock: Clock,
     pub(super) adaptive: Option<Algorithm>,
@@ -156,7 +156,7 @@ impl<K> BulkheadFactory<K> {
         fixed: Option<usize>,
         (tally, partition): (GateTally, Option<u64>),
     ) -> BulkheadGate {
-        let limit = Limit {
+        let limit = BulkheadLimit {
             limit: fixed.unwrap_or(shares.settings.limit),
             is_fixed: fixed.is_some(),
             reclaim_after: shares.settings.reclaim_after,
@@ -168,9 +168,9 @@ impl<K> BulkheadFactory<K> {
             ..self.settings
         };
         let gate = BulkheadGate::new(limit, (total, algorithm), settings, self.clock, tally);
-        if let Some(all_keys) = &self.all_keys {
+        if let Some(all_bulkheads) = &self.all_bulkheads {
             let state: Arc<dyn HoldsPlaces> = gate.state.clone();
-            all_keys.add(Arc::downgrade(&state));
+            all_bulkheads.add(Arc::downgrade(&state));
         }
         gate
     }

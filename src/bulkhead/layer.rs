@@ -7,10 +7,10 @@ use crate::{
     ambient::clock::{Clock, nanos},
     bulkhead::{
         BulkheadGate, BulkheadLayer, KeyedBulkheadLayer,
-        all_keys::AllKeys,
+        all_bulkheads::AllBulkheads,
         builder::{BulkheadBuilder, BulkheadValues},
         keyed::BulkheadFactory,
-        limits::{Limit, LimitByKey, Shares},
+        limits::{BulkheadLimit, LimitByKey, Shares},
         settings::{checked, within_total},
         state::tally,
     },
@@ -43,7 +43,7 @@ impl<P, A> BulkheadBuilder<NotKeyed, P, A> {
         }
         let tally = tally(name).all();
         let gate = BulkheadGate::new(
-            Limit::of_all(limit, self.values.settings.reclaim_after),
+            BulkheadLimit::of_all(limit, self.values.settings.reclaim_after),
             (None, self.values.adaptive.as_ref()),
             self.values.settings.checked(name)?,
             Clock::start(),
@@ -94,10 +94,10 @@ where
             .map_err(|error| error.of("bulkhead", name))?;
         key.limits.check(total, name)?;
         let reclaims = total.and(settings.reclaim_after);
-        let all_keys = reclaims.map(|_| Arc::<AllKeys>::default());
+        let all_bulkheads = reclaims.map(|_| Arc::<AllBulkheads>::default());
         let factory = BulkheadFactory {
-            total: within_total(total, limit, (&settings, all_keys.clone()), name)?,
-            all_keys,
+            total: within_total(total, limit, (&settings, all_bulkheads.clone()), name)?,
+            all_bulkheads,
             shares: Editions::new(Shares {
                 limit: checked(limit, name)?,
                 total,

@@ -34,7 +34,7 @@ pub(super) struct Shares {
 }
 
 /// The limit of a bulkhead, and its origin.
-pub(super) struct Limit {
+pub(super) struct BulkheadLimit {
     pub(super) limit: usize,
     /// If true, the builder gave the key a limit of its own.
     pub(super) is_fixed: bool,
@@ -53,7 +53,7 @@ struct Listed<K> {
 
 type LimitFor<K> = Arc<dyn Fn(&K) -> Option<usize> + Send + Sync>;
 
-impl Limit {
+impl BulkheadLimit {
     /// Creates the limit of a bulkhead without keys.
     pub(super) fn of_all(limit: usize, reclaim_after: Option<Duration>) -> Self {
         Self {

@@ -35,7 +35,7 @@
 
 mod adaptive;
 mod aliases;
-mod all_keys;
+mod all_bulkheads;
 mod builder;
 mod config;
 mod extras;

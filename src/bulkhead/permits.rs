@@ -13,7 +13,7 @@ use crate::{
     gate::Quoted,
     observe::{Event, GateTally},
     protocol::Quota,
-    queue::{Blocked, Bounds, Resource, Share, ShareTicket, Ticket, Total, Turn, WaitQueue},
+    queue::{Blocked, Bounds, KeyShare, Resource, ShareTicket, Ticket, Total, Turn, WaitQueue},
 };
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) enum Queued {
 }
 
 /// The permits as callers are shown them.
-pub(super) struct Places<'a> {
+pub(super) struct AdvertisedPermits<'a> {
     in_flight: &'a InFlight,
     name: Option<&'static str>,
     /// The number of the key's partition.
@@ -166,8 +166,8 @@ impl Permits {
         &self,
         (name, partition): (Option<&'static str>, Option<u64>),
         leaving: usize,
-    ) -> Places<'_> {
-        Places {
+    ) -> AdvertisedPermits<'_> {
+        AdvertisedPermits {
             in_flight: &self.in_flight,
             name,
             partition,
@@ -175,9 +175,9 @@ impl Permits {
         }
     }
 
-    fn share(&self) -> Option<Share<'_>> {
+    fn share(&self) -> Option<KeyShare<'_>> {
         let total = self.total.as_ref()?;
-        Some(Share {
+        Some(KeyShare {
             places: &self.in_flight,
             queue: &self.queue,
             total,
@@ -185,7 +185,7 @@ impl Permits {
     }
 }
 
-impl Quoted for Places<'_> {
+impl Quoted for AdvertisedPermits<'_> {
     fn quotas(&self, _: &Now, quotas: &mut Vec<Quota>) {
         let (limit, in_flight) = (self.in_flight.limit(), self.in_flight.count());
         let units = |calls| u32::try_from(calls).unwrap_or(u32::MAX);

@@ -40,11 +40,11 @@ pub struct OnRuntime<S, G, P> {
 /// The answer of an [`OnRuntime`]. Dropping it aborts the call.
 #[must_use = "futures do nothing unless polled"]
 pub struct OnRuntimeFuture<F: Future, P> {
-    stage: Stage<F>,
+    stage: Placement<F>,
     protocol: P,
 }
 
-enum Stage<F: Future> {
+enum Placement<F: Future> {
     /// The call was rejected, which needs no task.
     Here(Pin<Box<F>>),
     There(JoinHandle<F::Output>),
@@ -143,9 +143,9 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let future = self.inner.call(request);
         let stage = if future.is_rejected() {
-            Stage::Here(Box::pin(future))
+            Placement::Here(Box::pin(future))
         } else {
-            Stage::There(trace::spawn(&self.runtime, future))
+            Placement::There(trace::spawn(&self.runtime, future))
         };
         OnRuntimeFuture {
             stage,
@@ -166,8 +166,8 @@ where
         // Only boxed parts are pinned.
         let this = &mut *self;
         let ended = match &mut this.stage {
-            Stage::Here(future) => return future.as_mut().poll(cx),
-            Stage::There(task) => ready!(Pin::new(task).poll(cx)),
+            Placement::Here(future) => return future.as_mut().poll(cx),
+            Placement::There(task) => ready!(Pin::new(task).poll(cx)),
         };
         Poll::Ready(match ended.map_err(JoinError::try_into_panic) {
             Ok(output) => output,
@@ -185,7 +185,7 @@ impl<F: Future, P> Unpin for OnRuntimeFuture<F, P> {}
 
 impl<F: Future, P> Drop for OnRuntimeFuture<F, P> {
     fn drop(&mut self) {
-        if let Stage::There(task) = &self.stage {
+        if let Placement::There(task) = &self.stage {
             task.abort();
         }
     }
@@ -233,7 +233,7 @@ impl<S: fmt::Debug, G, P> fmt::Debug for OnRuntime<S, G, P> {
 
 impl<F: Future, P> fmt::Debug for OnRuntimeFuture<F, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let spawned = matches!(self.stage, Stage::There(_));
+        let spawned = matches!(self.stage, Placement::There(_));
         f.debug_struct("OnRuntimeFuture")
             .field("spawned", &spawned)
             .finish_non_exhaustive()

@@ -6,7 +6,7 @@ use crate::{
     ConfigError, Criticality,
     algorithm::CoDel,
     ambient::clock::nanos,
-    bulkhead::all_keys::AllKeys,
+    bulkhead::all_bulkheads::AllBulkheads,
     protocol::Advertise,
     queue::{Overdue, Total, WaitQueue},
 };
@@ -170,13 +170,13 @@ pub(super) fn duration(nanos: u64) -> Option<Duration> {
 pub(super) fn within_total(
     total: Option<usize>,
     share: usize,
-    (settings, all_keys): (&Settings, Option<Arc<AllKeys>>),
+    (settings, all_bulkheads): (&Settings, Option<Arc<AllBulkheads>>),
     name: Option<&'static str>,
 ) -> Result<Option<Arc<Total>>, ConfigError> {
     let Some(total) = total else { return Ok(None) };
     checked_total(total, share, name)?;
     let mut total = Total::new(total, settings.queue());
-    total.overdue = all_keys.map(|all_keys| all_keys as Arc<dyn Overdue>);
+    total.overdue = all_bulkheads.map(|all_bulkheads| all_bulkheads as Arc<dyn Overdue>);
     Ok(Some(Arc::new(total)))
 }
 

@@ -15,7 +15,7 @@ use crate::{
     bulkhead::{
         adaptive::{Algorithm, Learner},
         extras::{Extras, PLACE},
-        limits::Limit,
+        limits::BulkheadLimit,
         permits::{Permits, Queued},
         settings::Settings,
     },
@@ -77,12 +77,12 @@ impl BulkheadGate {
     /// Creates a gate for at most `limit` calls, or as many as the algorithm learns below that.
     /// With a total, for one key of all.
     pub(super) fn new(
-        Limit {
+        BulkheadLimit {
             limit,
             is_fixed,
             reclaim_after,
             edition,
-        }: Limit,
+        }: BulkheadLimit,
         (total, algorithm): (Option<Arc<Total>>, Option<&Algorithm>),
         settings: Settings,
         clock: Clock,

@@ -19,11 +19,11 @@ use crate::{
 
 /// A limit, formatted for a report of changes.
 #[derive(PartialEq)]
-struct Calls(usize);
+struct CallCount(usize);
 
 /// The nanoseconds that a permit may be held, formatted for a report of changes.
 #[derive(PartialEq)]
-struct Held(u64);
+struct HoldTime(u64);
 
 impl State {
     pub(super) fn config(&self) -> BulkheadConfig {
@@ -94,11 +94,12 @@ impl State {
         // Without the lock, because it wakes waiters.
         self.permits.notify();
         let layer = self.permits.tally.layer;
-        let changed = Changed::default().note(layer, "limit", (Calls(before), Calls(limit)));
+        let changed =
+            Changed::default().note(layer, "limit", (CallCount(before), CallCount(limit)));
         let Some((before, after)) = reclaim_after else {
             return changed;
         };
-        changed.note(layer, "reclaim_after", (Held(before), Held(after)))
+        changed.note(layer, "reclaim_after", (HoldTime(before), HoldTime(after)))
     }
 
     fn lock_edition(&self) -> MutexGuard<'_, u64> {
@@ -106,7 +107,7 @@ impl State {
     }
 }
 
-impl fmt::Debug for Calls {
+impl fmt::Debug for CallCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             usize::MAX => f.write_str("any number"),
@@ -115,7 +116,7 @@ impl fmt::Debug for Calls {
     }
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for HoldTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match duration(self.0) {
             None => f.write_str("never"),

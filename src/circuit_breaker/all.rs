@@ -45,7 +45,7 @@ pub(super) struct AllCircuits {
     /// The number of circuits in each state. Relaxed: a statistic.
     states: [AtomicI64; BreakerState::ALL.len()],
     /// Locked for transitions and by readers.
-    seen: Mutex<Seen>,
+    seen: Mutex<TransitionTotals>,
     /// Set once the layer is built.
     shown: OnceLock<Weak<dyn Shown>>,
     /// The settings of all circuits that have none of their own.
@@ -56,13 +56,13 @@ pub(super) struct AllCircuits {
 
 /// The transitions of all circuits.
 #[derive(Default)]
-struct Seen {
+struct TransitionTotals {
     counts: Vec<(BreakerState, BreakerState, Cause, u64)>,
     /// The last transitions, the oldest first.
     recent: VecDeque<CircuitChange>,
 }
 
-impl Seen {
+impl TransitionTotals {
     fn recent(&self) -> Vec<RecentTransition> {
         if self.recent.is_empty() {
             return Vec::new();
@@ -185,7 +185,7 @@ impl AllCircuits {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, TransitionTotals> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -76,7 +76,7 @@ where
         let labels = self.values.keys.label_keys();
         let labels = labels.map_err(|error| self.error(error))?;
         let texts = self.key.texts.clone().labelled(labels);
-        let factory = CircuitFactory::new(all.clone(), self.values.settings, texts.clone());
+        let factory = CircuitFactory::new(self.values.settings, all.clone(), texts.clone());
         let shared = factory.shared().map_err(|error| self.error(error))?;
         let keys = (
             self.values.keys.overflow.unwrap_or_default(),

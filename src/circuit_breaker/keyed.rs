@@ -64,10 +64,10 @@ where
 }
 
 impl<K> CircuitFactory<K> {
-    pub(super) fn new(all: Arc<AllCircuits>, settings: Settings, texts: KeyTexts<K>) -> Self {
+    pub(super) fn new(settings: Settings, all: Arc<AllCircuits>, texts: KeyTexts<K>) -> Self {
         Self {
-            all,
             settings,
+            all,
             texts,
         }
     }

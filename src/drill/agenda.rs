@@ -6,7 +6,7 @@ use super::jobs::JobId;
 
 /// An event with a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Event {
+pub(super) enum AgendaEvent {
     /// A trouble of this upstream begins or ends.
     Change(usize),
     /// A worker is done with a call.
@@ -22,12 +22,12 @@ pub(super) enum Event {
 /// The events by their time, in nanoseconds, and then in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    events: BinaryHeap<Reverse<(u64, u64, AgendaEvent)>>,
     entered: u64,
 }
 
 impl Agenda {
-    pub(super) fn enter(&mut self, at: u64, event: Event) {
+    pub(super) fn enter(&mut self, at: u64, event: AgendaEvent) {
         // An event that never happens would only grow the heap.
         if at < u64::MAX {
             self.entered += 1;
@@ -40,7 +40,7 @@ impl Agenda {
     }
 
     /// Removes the next event, if its time has come.
-    pub(super) fn pop(&mut self, now: u64) -> Option<(u64, Event)> {
+    pub(super) fn pop(&mut self, now: u64) -> Option<(u64, AgendaEvent)> {
         if self.next_at()? > now {
             return None;
         }

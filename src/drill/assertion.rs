@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    measure::{Bound, Limit, Measure},
+    measure::{Bound, Measure, Requirement},
     results::{Column, Results},
     run::{SEED, test_name},
     shrink,
@@ -90,7 +90,7 @@ impl<'a> Each<'a> {
     /// and the smallest story found that fails too.
     #[track_caller]
     pub fn at_least(self, bound: impl Into<Bound>) {
-        self.assert(Limit::AtLeast(bound.into().0));
+        self.assert(Requirement::AtLeast(bound.into().0));
     }
 
     /// Asserts that no value is above the bound.
@@ -99,28 +99,28 @@ impl<'a> Each<'a> {
     /// As [`at_least`](Self::at_least).
     #[track_caller]
     pub fn at_most(self, bound: impl Into<Bound>) {
-        self.assert(Limit::AtMost(bound.into().0));
+        self.assert(Requirement::AtMost(bound.into().0));
     }
 
     /// Returns the value that would be asserted: for each seed, the worst for the measure.
     #[must_use]
     pub fn value(self) -> f64 {
         let limit = if self.measure.is_a_good() {
-            Limit::AtLeast(0.0)
+            Requirement::AtLeast(0.0)
         } else {
-            Limit::AtMost(0.0)
+            Requirement::AtMost(0.0)
         };
         self.value_for(limit)
     }
 
     #[track_caller]
-    fn assert(self, limit: Limit) {
+    fn assert(self, limit: Requirement) {
         if !limit.holds(self.value_for(limit)) {
             panic!("{}", self.explain(limit));
         }
     }
 
-    fn value_for(&self, limit: Limit) -> f64 {
+    fn value_for(&self, limit: Requirement) -> f64 {
         let mut values: Vec<_> = self.values().map(|(_, value)| value).collect();
         values.sort_unstable_by(f64::total_cmp);
         let last = values.len().saturating_sub(1);
@@ -131,8 +131,8 @@ impl<'a> Each<'a> {
                 .zip(0u32..)
                 .position(|(_, number)| f64::from(number + 1) >= share * values.len() as f64),
             Of::Worst => match limit {
-                Limit::AtLeast(_) => Some(0),
-                Limit::AtMost(_) => Some(last),
+                Requirement::AtLeast(_) => Some(0),
+                Requirement::AtMost(_) => Some(last),
             },
         };
         values.get(rank.unwrap_or(last)).copied().unwrap_or(0.0)
@@ -148,12 +148,12 @@ impl<'a> Each<'a> {
     }
 
     /// Explains why it fails, and how to reproduce it.
-    fn explain(&self, limit: Limit) -> String {
+    fn explain(&self, limit: Requirement) -> String {
         let (measure, report) = (self.measure, self.report);
         let value = self.value_for(limit);
         let order = |one: &(u64, f64), two: &(u64, f64)| match limit {
-            Limit::AtLeast(_) => one.1.total_cmp(&two.1),
-            Limit::AtMost(_) => two.1.total_cmp(&one.1),
+            Requirement::AtLeast(_) => one.1.total_cmp(&two.1),
+            Requirement::AtMost(_) => two.1.total_cmp(&one.1),
         };
         let Some((seed, worst)) = self.values().min_by(order) else {
             return "the report has no seeds".into();

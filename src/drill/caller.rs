@@ -8,7 +8,7 @@ use super::world::World;
 use crate::{Rejected, RejectedKind};
 
 /// A call in flight through the stack. Need not be `Send`, because a run is one thread.
-pub(super) type Calling = Pin<Box<dyn Future<Output = End>>>;
+pub(super) type Calling = Pin<Box<dyn Future<Output = CallEnd>>>;
 
 /// A stack over the upstreams, whatever its type.
 pub trait Caller<Req> {
@@ -41,7 +41,7 @@ pub trait Kind: Sized + 'static {
 
 /// The end of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum CallEnd {
     Answered,
     Failed,
     /// A layer rejected it, or cut it off.
@@ -52,7 +52,7 @@ pub enum End {
     Unfinished,
 }
 
-impl End {
+impl CallEnd {
     /// Classifies an error.
     pub(super) fn of_error(error: impl Into<BoxError>) -> Self {
         let error: BoxError = error.into();

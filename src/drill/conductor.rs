@@ -13,10 +13,10 @@ use std::{
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    agenda::Event,
-    caller::{Caller, Calling, End},
+    agenda::AgendaEvent,
+    caller::{CallEnd, Caller, Calling},
     random::{Purpose, Random},
-    record::{Asked, Counted, Record},
+    record::{Asked, LayerCounts, Record},
     scenario::Scenario,
     traffic::Arrivals,
     world::World,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A closure that makes the requests of one source.
-pub(super) type Ask<Req> = Arc<dyn Fn(u64) -> Req + Send + Sync>;
+pub(super) type RequestFn<Req> = Arc<dyn Fn(u64) -> Req + Send + Sync>;
 
 pub(super) struct Conductor<'a, Req> {
     world: World,
@@ -41,7 +41,7 @@ pub(super) struct Conductor<'a, Req> {
     patience: Vec<u64>,
     /// The end of the traffic, in nanoseconds.
     end: u64,
-    calls: Vec<Option<Call>>,
+    calls: Vec<Option<RunningCall>>,
     /// The waker of each slot of `calls`.
     wakers: Vec<Waker>,
     free: Vec<usize>,
@@ -59,11 +59,11 @@ struct Source<'a, Req> {
     /// The kind of clients that call.
     crowd: usize,
     arrivals: Arrivals,
-    ask: &'a Ask<Req>,
+    ask: &'a RequestFn<Req>,
     asked: u64,
 }
 
-struct Call {
+struct RunningCall {
     future: Calling,
     /// Its index in the record.
     number: usize,
@@ -89,7 +89,7 @@ impl<'a, Req> Conductor<'a, Req> {
         world: World,
         (scenario, seed): (&Scenario, u64),
         clients: &'a [Vec<Box<dyn Caller<Req>>>],
-        asks: &'a [Ask<Req>],
+        asks: &'a [RequestFn<Req>],
     ) -> Self {
         let patterns = (0..).zip(&scenario.patterns).zip(asks);
         let sources = patterns.map(|((number, (crowd, pattern)), ask)| Source {
@@ -127,7 +127,7 @@ impl<'a, Req> Conductor<'a, Req> {
     /// Reads the circuits of a registry at this interval, as long as there is traffic.
     pub(super) fn looking(mut self, registry: &Arc<Registry>, every: Duration) -> Self {
         self.looks = Some((Arc::clone(registry), nanos(every)));
-        self.world.lock().model.agenda.enter(0, Event::Look);
+        self.world.lock().model.agenda.enter(0, AgendaEvent::Look);
         self
     }
 
@@ -183,26 +183,26 @@ impl<'a, Req> Conductor<'a, Req> {
         next.unwrap_or_else(|| clock::later(clock::moment(), Duration::MAX))
     }
 
-    fn next_event(&self, now: u64) -> Option<(u64, Event)> {
+    fn next_event(&self, now: u64) -> Option<(u64, AgendaEvent)> {
         self.world.lock().model.agenda.pop(now)
     }
 
-    fn happen(&mut self, at: u64, event: Event) {
+    fn happen(&mut self, at: u64, event: AgendaEvent) {
         match event {
-            Event::Depart(id) => {
+            AgendaEvent::Depart(id) => {
                 let woken = self.world.lock().model.depart(id, at);
                 woken.into_iter().for_each(Waker::wake);
             }
-            Event::Change(upstream) => {
+            AgendaEvent::Change(upstream) => {
                 let woken = self.world.lock().model.change(upstream, at);
                 woken.into_iter().for_each(Waker::wake);
             }
-            Event::Ask(source) => self.ask(source, at),
-            Event::Look => self.look(at),
-            Event::Leave { place, number } => {
+            AgendaEvent::Ask(source) => self.ask(source, at),
+            AgendaEvent::Look => self.look(at),
+            AgendaEvent::Leave { place, number } => {
                 let held = self.calls[place].as_ref();
                 if held.is_some_and(|call| call.number as u64 == number) {
-                    self.finish(place, End::Left, at);
+                    self.finish(place, CallEnd::Left, at);
                 }
             }
         }
@@ -210,10 +210,14 @@ impl<'a, Req> Conductor<'a, Req> {
 
     fn look(&mut self, at: u64) {
         if let Some((registry, every)) = &self.looks {
-            self.record.open.push(Counted::open_circuits(registry));
+            self.record.open.push(LayerCounts::open_circuits(registry));
             let next = at.saturating_add(*every);
             if next < self.end {
-                self.world.lock().model.agenda.enter(next, Event::Look);
+                self.world
+                    .lock()
+                    .model
+                    .agenda
+                    .enter(next, AgendaEvent::Look);
             }
         }
     }
@@ -236,14 +240,14 @@ impl<'a, Req> Conductor<'a, Req> {
             crowd,
             at,
             took: 0,
-            end: End::Unfinished,
+            end: CallEnd::Unfinished,
         });
-        self.calls[place] = Some(Call { future, number });
+        self.calls[place] = Some(RunningCall { future, number });
         self.running += 1;
         self.ready.lock().places.push(place);
         let leaves = at.saturating_add(self.patience[crowd]);
         let number = number as u64;
-        let leave = Event::Leave { place, number };
+        let leave = AgendaEvent::Leave { place, number };
         self.world.lock().model.agenda.enter(leaves, leave);
         self.schedule(source_number);
     }
@@ -261,7 +265,7 @@ impl<'a, Req> Conductor<'a, Req> {
         let mut state = self.world.lock();
         let at = self.sources[number].arrivals.next(state.model.timeline());
         if at < self.end {
-            state.model.agenda.enter(at, Event::Ask(number));
+            state.model.agenda.enter(at, AgendaEvent::Ask(number));
         } else {
             self.asking -= 1;
         }
@@ -294,7 +298,7 @@ impl<'a, Req> Conductor<'a, Req> {
         }
     }
 
-    fn finish(&mut self, place: usize, end: End, at: u64) {
+    fn finish(&mut self, place: usize, end: CallEnd, at: u64) {
         let Some(call) = self.calls[place].take() else {
             return;
         };

@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 
 /// The time axis that all panels of a picture share.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Timeline {
+pub(crate) struct TimeAxis {
     pub(crate) end: Duration,
     /// The time over which rates are computed.
     pub(crate) bin: Duration,
@@ -59,7 +59,7 @@ pub(crate) fn key(svg: &mut String) {
     text(svg, (words, 82.0), "start", MUTED, "server capacity");
 }
 
-impl Timeline {
+impl TimeAxis {
     pub(crate) fn x(&self, at: Duration) -> f64 {
         LEFT + (RIGHT - LEFT) * (at.as_secs_f64() / self.end.as_secs_f64()).min(1.0)
     }

@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use tower::BoxError;
 
-use super::jobs::Answer;
+use super::jobs::UpstreamAnswer;
 
 /// A call of a [plain](super::Drill::plain) drill that its upstream did not answer successfully.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +22,13 @@ pub enum UpstreamError {
 
 impl UpstreamError {
     /// Returns the error for an answer. `None` if it is a success.
-    pub(super) fn of(answer: Answer) -> Option<Self> {
+    pub(super) fn of(answer: UpstreamAnswer) -> Option<Self> {
         let error = match answer {
-            Answer::Well => return None,
-            Answer::Failed(status) => Self::Failed(status),
-            Answer::Overloaded => Self::Overloaded,
-            Answer::Refused => Self::Refused,
-            Answer::Reset => Self::Reset,
+            UpstreamAnswer::Well => return None,
+            UpstreamAnswer::Failed(status) => Self::Failed(status),
+            UpstreamAnswer::Overloaded => Self::Overloaded,
+            UpstreamAnswer::Refused => Self::Refused,
+            UpstreamAnswer::Reset => Self::Reset,
         };
         Some(error)
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    caller::End,
-    record::{Asked, Counted, Record},
+    caller::CallEnd,
+    record::{Asked, LayerCounts, Record},
     scenario::Scenario,
 };
 use crate::ambient::clock::nanos;
@@ -31,7 +31,7 @@ pub(super) struct Figures {
     pub(super) phases: Vec<PhaseFigures>,
     /// The figures of each kind of clients, if there are several.
     pub(super) crowds: Vec<Figures>,
-    pub(super) counted: Counted,
+    pub(super) counted: LayerCounts,
     pub(super) digest: u64,
 }
 
@@ -44,16 +44,16 @@ pub(super) struct PhaseFigures {
 impl Figures {
     pub(super) fn of(record: &Record, scenario: &Scenario) -> Self {
         let asked = &record.asked;
-        let share = |end: fn(End) -> bool| share(asked, |call| end(call.end));
+        let share = |end: fn(CallEnd) -> bool| share(asked, |call| end(call.end));
         let mut waits: Vec<_> = asked.iter().map(|call| call.took).collect();
         waits.sort_unstable();
         let total: f64 = asked.iter().map(|call| call.took().as_secs_f64()).sum();
         Self {
             asked: asked.len() as u64,
-            answered: share(|end| end == End::Answered),
-            failed: share(|end| end == End::Failed),
-            rejected: share(|end| matches!(end, End::Rejected(_))),
-            left: share(|end| matches!(end, End::Left | End::Unfinished)),
+            answered: share(|end| end == CallEnd::Answered),
+            failed: share(|end| end == CallEnd::Failed),
+            rejected: share(|end| matches!(end, CallEnd::Rejected(_))),
+            left: share(|end| matches!(end, CallEnd::Left | CallEnd::Unfinished)),
             answered_while_well: answered_while_well(asked, scenario),
             sent: ratio(record.sent.len(), asked.len()),
             recovery: recovery(asked, scenario),
@@ -214,9 +214,9 @@ mod tests {
             took: 1_000_000,
             crowd: 0,
             end: if (bad..good).contains(&at) {
-                End::Failed
+                CallEnd::Failed
             } else {
-                End::Answered
+                CallEnd::Answered
             },
         };
         calls.map(call).collect()

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Frame;
 use tower::BoxError;
 
-use super::{Body, jobs::Answer};
+use super::{Body, jobs::UpstreamAnswer};
 
 /// The way in which an upstream answers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,21 +29,25 @@ impl Wire {
     ///
     /// # Errors
     /// The connection was refused, or broke.
-    pub(super) fn respond(self, answer: Answer) -> Result<Response<Body>, BoxError> {
+    pub(super) fn respond(self, answer: UpstreamAnswer) -> Result<Response<Body>, BoxError> {
         match (self, answer) {
             // The errors have the types of std and hyper, so that a layer classifies them alike.
-            (_, Answer::Refused) => Err(io::Error::from(io::ErrorKind::ConnectionRefused).into()),
-            (_, Answer::Reset) => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+            (_, UpstreamAnswer::Refused) => {
+                Err(io::Error::from(io::ErrorKind::ConnectionRefused).into())
+            }
+            (_, UpstreamAnswer::Reset) => {
+                Err(io::Error::from(io::ErrorKind::ConnectionReset).into())
+            }
             (Self::Http, answer) => Ok(of_status(answer)),
             (Self::Grpc, answer) => Ok(of_code(answer)),
         }
     }
 }
 
-fn of_status(answer: Answer) -> Response<Body> {
+fn of_status(answer: UpstreamAnswer) -> Response<Body> {
     let status = match answer {
-        Answer::Well => StatusCode::OK,
-        Answer::Failed(status) => {
+        UpstreamAnswer::Well => StatusCode::OK,
+        UpstreamAnswer::Failed(status) => {
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
         }
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -54,16 +58,16 @@ fn of_status(answer: Answer) -> Response<Body> {
 }
 
 /// Returns trailers after a good answer, and a failure as trailers only.
-fn of_code(answer: Answer) -> Response<Body> {
+fn of_code(answer: UpstreamAnswer) -> Response<Body> {
     let mut response = Response::new(Body::default());
     let code = match answer {
-        Answer::Well => {
+        UpstreamAnswer::Well => {
             let mut trailers = HeaderMap::new();
             trailers.insert(STATUS, OK.into());
             *response.body_mut() = Body::new(Trailers(Some(trailers)));
             None
         }
-        Answer::Failed(status) => Some(code(status)),
+        UpstreamAnswer::Failed(status) => Some(code(status)),
         _ => Some(RESOURCE_EXHAUSTED),
     };
     let headers = response.headers_mut();

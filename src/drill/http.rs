@@ -14,9 +14,9 @@ use tower::{BoxError, Service};
 
 use super::{
     Body,
-    caller::{Caller, Calling, End, Kind},
+    caller::{CallEnd, Caller, Calling, Kind},
     grpc::{self, Wire},
-    jobs::Answer,
+    jobs::UpstreamAnswer,
     run::MakeStack,
     services::{Handler, Handlers, Handling, Services},
     world::{Sending, World},
@@ -168,7 +168,9 @@ impl Future for HttpAnswer {
                 return Poll::Pending;
             };
             match (answer, modelled.handler) {
-                (Answer::Well, Some(handler)) => this.handling = Some(handler(modelled.request)),
+                (UpstreamAnswer::Well, Some(handler)) => {
+                    this.handling = Some(handler(modelled.request));
+                }
                 _ => return Poll::Ready(modelled.wire.respond(answer)),
             }
         }
@@ -203,26 +205,26 @@ where
         let mut service = self.0.clone();
         Box::pin(async move {
             if let Err(error) = poll_fn(|context| service.poll_ready(context)).await {
-                return End::of_error(error);
+                return CallEnd::of_error(error);
             }
             match service.call(request).await {
                 Ok(response) => read(response).await,
-                Err(error) => End::of_error(error),
+                Err(error) => CallEnd::of_error(error),
             }
         })
     }
 }
 
 /// Reads a response to the end of its body.
-async fn read<B: http_body::Body>(response: Response<B>) -> End {
+async fn read<B: http_body::Body>(response: Response<B>) -> CallEnd {
     let (parts, body) = response.into_parts();
     let is_grpc = grpc::is_grpc(&parts.headers);
     let end = match parts.extensions.get::<Rejected>() {
-        Some(rejected) => End::Rejected(rejected.kind),
-        None if parts.status.is_server_error() => End::Failed,
-        None if parts.status == StatusCode::TOO_MANY_REQUESTS => End::Failed,
-        None if is_grpc && grpc::went_well(&parts.headers) == Some(false) => End::Failed,
-        None => End::Answered,
+        Some(rejected) => CallEnd::Rejected(rejected.kind),
+        None if parts.status.is_server_error() => CallEnd::Failed,
+        None if parts.status == StatusCode::TOO_MANY_REQUESTS => CallEnd::Failed,
+        None if is_grpc && grpc::went_well(&parts.headers) == Some(false) => CallEnd::Failed,
+        None => CallEnd::Answered,
     };
     if body.is_end_stream() {
         return end;
@@ -233,10 +235,10 @@ async fn read<B: http_body::Body>(response: Response<B>) -> End {
             Some(Ok(frame)) => {
                 let trailers = frame.trailers_ref().filter(|_| is_grpc);
                 if trailers.and_then(grpc::went_well) == Some(false) {
-                    return End::Failed;
+                    return CallEnd::Failed;
                 }
             }
-            Some(Err(_)) => return End::Failed,
+            Some(Err(_)) => return CallEnd::Failed,
             None => return end,
         }
     }

@@ -12,9 +12,9 @@ pub(super) struct JobId {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) upstream: usize,
-    pub(super) stage: Stage,
+    pub(super) stage: JobStage,
     /// The future answer, decided when the call arrives.
-    pub(super) fate: Answer,
+    pub(super) fate: UpstreamAnswer,
     /// The time at which it arrived, in nanoseconds.
     pub(super) arrived: u64,
     /// Set once its caller has left, so that its answer is not read.
@@ -23,7 +23,7 @@ pub(super) struct Job {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum JobStage {
     Waits,
     Runs,
     /// Never answered.
@@ -33,7 +33,7 @@ pub(super) enum Stage {
 
 /// The answer of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum UpstreamAnswer {
     Well,
     Failed(u16),
     /// The queue is full.
@@ -83,7 +83,7 @@ impl Jobs {
         let jobs = self.places.iter().enumerate();
         let jobs = jobs.filter_map(|(place, (generation, job))| {
             let job = job.as_ref()?;
-            let waits = matches!(job.stage, Stage::Waits | Stage::Runs);
+            let waits = matches!(job.stage, JobStage::Waits | JobStage::Runs);
             (job.upstream == upstream && waits).then_some(JobId {
                 place,
                 generation: *generation,

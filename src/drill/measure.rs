@@ -38,7 +38,7 @@ pub struct Bound(pub(super) f64);
 
 /// The bound of an assertion.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Limit {
+pub(super) enum Requirement {
     AtLeast(f64),
     AtMost(f64),
 }
@@ -121,7 +121,7 @@ impl Measure {
     ];
 }
 
-impl Limit {
+impl Requirement {
     pub(super) fn holds(self, value: f64) -> bool {
         match self {
             Self::AtLeast(bound) => value >= bound,

@@ -8,8 +8,8 @@
 use std::{collections::VecDeque, task::Waker};
 
 use super::{
-    agenda::{Agenda, Event},
-    jobs::{Answer, Job, JobId, Jobs, Stage},
+    agenda::{Agenda, AgendaEvent},
+    jobs::{Job, JobId, JobStage, Jobs, UpstreamAnswer},
     random::{Purpose, Random},
     servers::{Order, Servers},
     trouble::{Effects, Timeline},
@@ -54,7 +54,7 @@ pub(super) struct Seen {
 /// The fate of a call that arrives.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    Answered(Answer),
+    Answered(UpstreamAnswer),
     Waits(JobId),
 }
 
@@ -62,7 +62,7 @@ impl Model {
     pub(super) fn new(servers: Vec<Servers>, timeline: Timeline, seed: u64) -> Self {
         let mut agenda = Agenda::default();
         for (at, upstream) in timeline.changes() {
-            agenda.enter(at, Event::Change(upstream));
+            agenda.enter(at, AgendaEvent::Change(upstream));
         }
         let upstreams = (0..).zip(servers).map(|(number, servers)| Upstream {
             workers: workers_left(&servers, 1.0),
@@ -110,7 +110,7 @@ impl Model {
             is_alone: false,
             waker: None,
         });
-        if stage == Stage::Waits {
+        if stage == JobStage::Waits {
             upstream.waiting.push_back(id);
             upstream.waits += 1;
             self.start(number, at);
@@ -120,9 +120,9 @@ impl Model {
 
     /// Returns the answer of a call, once there is one. Until then it keeps the waker. An answered
     /// call is removed.
-    pub(super) fn poll(&mut self, id: JobId, waker: &Waker) -> Option<Answer> {
+    pub(super) fn poll(&mut self, id: JobId, waker: &Waker) -> Option<UpstreamAnswer> {
         let job = self.jobs.find(id)?;
-        if job.stage == Stage::Done {
+        if job.stage == JobStage::Done {
             return self.jobs.remove(id).map(|job| job.fate);
         }
         match &mut job.waker {
@@ -143,10 +143,10 @@ impl Model {
         job.waker = None;
         let gives_up = self.upstreams[number].servers.gives_up;
         match stage {
-            Stage::Waits if gives_up => self.upstreams[number].waits -= 1,
-            Stage::Runs if gives_up => self.upstreams[number].busy -= 1,
-            Stage::Waits | Stage::Runs => return,
-            Stage::Hangs | Stage::Done => {}
+            JobStage::Waits if gives_up => self.upstreams[number].waits -= 1,
+            JobStage::Runs if gives_up => self.upstreams[number].busy -= 1,
+            JobStage::Waits | JobStage::Runs => return,
+            JobStage::Hangs | JobStage::Done => {}
         }
         self.jobs.remove(id);
         self.start(number, at);
@@ -156,7 +156,10 @@ impl Model {
     pub(super) fn depart(&mut self, id: JobId, at: u64) -> Option<Waker> {
         let at = self.at(at);
         // A call that was lost meanwhile occupies no worker any more.
-        let job = self.jobs.find(id).filter(|job| job.stage == Stage::Runs)?;
+        let job = self
+            .jobs
+            .find(id)
+            .filter(|job| job.stage == JobStage::Runs)?;
         let number = job.upstream;
         self.upstreams[number].busy -= 1;
         let woken = self.answer(id, None);
@@ -177,10 +180,10 @@ impl Model {
                 let upstream = &mut self.upstreams[number];
                 if upstream.random.happens(effects.loses) {
                     match self.jobs.find(id).map(|job| job.stage) {
-                        Some(Stage::Runs) => upstream.busy -= 1,
+                        Some(JobStage::Runs) => upstream.busy -= 1,
                         _ => upstream.waits -= 1,
                     }
-                    woken.extend(self.answer(id, Some(Answer::Reset)));
+                    woken.extend(self.answer(id, Some(UpstreamAnswer::Reset)));
                 }
             }
         }
@@ -189,9 +192,9 @@ impl Model {
     }
 
     /// Answers a call: as decided when it arrived, or with `otherwise`.
-    fn answer(&mut self, id: JobId, otherwise: Option<Answer>) -> Option<Waker> {
+    fn answer(&mut self, id: JobId, otherwise: Option<UpstreamAnswer>) -> Option<Waker> {
         let job = self.jobs.find(id)?;
-        job.stage = Stage::Done;
+        job.stage = JobStage::Done;
         job.fate = otherwise.unwrap_or(job.fate);
         let woken = job.waker.take();
         if job.is_alone {
@@ -211,17 +214,21 @@ impl Model {
             };
             let Some(id) = next else { return };
             // Calls that were given up, or lost, are still in the queue.
-            let Some(job) = self.jobs.find(id).filter(|job| job.stage == Stage::Waits) else {
+            let Some(job) = self
+                .jobs
+                .find(id)
+                .filter(|job| job.stage == JobStage::Waits)
+            else {
                 continue;
             };
-            job.stage = Stage::Runs;
+            job.stage = JobStage::Runs;
             upstream.waits -= 1;
             upstream.busy += 1;
             upstream.seen.started += 1;
             upstream.seen.waited += (at - job.arrived) as f64 / 1e9;
             let time = upstream.service_time(stretch);
             self.agenda
-                .enter(at.saturating_add(time), Event::Depart(id));
+                .enter(at.saturating_add(time), AgendaEvent::Depart(id));
         }
     }
 
@@ -237,7 +244,7 @@ impl Upstream {
     ///
     /// # Errors
     /// The immediate answer.
-    fn fate(&mut self) -> Result<(Stage, Answer), Answer> {
+    fn fate(&mut self) -> Result<(JobStage, UpstreamAnswer), UpstreamAnswer> {
         let Effects {
             fails,
             status,
@@ -247,23 +254,23 @@ impl Upstream {
             ..
         } = self.effects;
         if self.random.happens(refused) {
-            return Err(Answer::Refused);
+            return Err(UpstreamAnswer::Refused);
         }
         if self.random.happens(hangs) {
-            return Ok((Stage::Hangs, Answer::Reset));
+            return Ok((JobStage::Hangs, UpstreamAnswer::Reset));
         }
         let is_busy = self.busy >= self.workers.0;
         if is_busy && self.waits >= self.servers.queue {
-            return Err(Answer::Overloaded);
+            return Err(UpstreamAnswer::Overloaded);
         }
         let fate = if self.random.happens(resets) {
-            Answer::Reset
+            UpstreamAnswer::Reset
         } else if self.random.happens(fails) {
-            Answer::Failed(status)
+            UpstreamAnswer::Failed(status)
         } else {
-            Answer::Well
+            UpstreamAnswer::Well
         };
-        Ok((Stage::Waits, fate))
+        Ok((JobStage::Waits, fate))
     }
 
     fn service_time(&mut self, stretch: f64) -> u64 {

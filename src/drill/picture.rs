@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use super::{
     DrillError,
-    drawing::{KEEP, LEFT, MUTED, PLAIN, Panel, Timeline, bold, heading, key, nice, page, text},
+    drawing::{KEEP, LEFT, MUTED, PLAIN, Panel, TimeAxis, bold, heading, key, nice, page, text},
     figures::Figures,
     measure::Measure,
     record::Record,
@@ -26,7 +26,7 @@ pub(super) fn draw(results: &Results, seed: u64) -> Result<String, DrillError> {
     let plain = results.drill.run(scenario, none, seed)?;
     let picture = Picture {
         scenario,
-        time: Timeline {
+        time: TimeAxis {
             end: scenario.lasting,
             bin: bin(scenario),
         },
@@ -38,7 +38,7 @@ pub(super) fn draw(results: &Results, seed: u64) -> Result<String, DrillError> {
 
 struct Picture<'a> {
     scenario: &'a Scenario,
-    time: Timeline,
+    time: TimeAxis,
     stack: Record,
     plain: Record,
 }

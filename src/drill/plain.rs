@@ -14,7 +14,7 @@ use tower::{BoxError, Service};
 
 use super::{
     UpstreamError,
-    caller::{Caller, Calling, End, Kind},
+    caller::{CallEnd, Caller, Calling, Kind},
     run::MakeStack,
     world::{Sending, World},
 };
@@ -134,11 +134,11 @@ where
         let mut service = self.0.clone();
         Box::pin(async move {
             if let Err(error) = poll_fn(|context| service.poll_ready(context)).await {
-                return End::of_error(error);
+                return CallEnd::of_error(error);
             }
             match service.call(request).await {
-                Ok(_) => End::Answered,
-                Err(error) => End::of_error(error),
+                Ok(_) => CallEnd::Answered,
+                Err(error) => CallEnd::of_error(error),
             }
         })
     }

@@ -2,8 +2,8 @@
 
 use super::{
     record::{
-        ATTEMPT_TIMEOUT, CLOSED, Counted, DENIED, FELL_BACK, HEDGE_WON, HEDGED, OPENED, RECOVERED,
-        REOPENED, RETRIED, TOTAL_TIMEOUT,
+        ATTEMPT_TIMEOUT, CLOSED, DENIED, FELL_BACK, HEDGE_WON, HEDGED, LayerCounts, OPENED,
+        RECOVERED, REOPENED, RETRIED, TOTAL_TIMEOUT,
     },
     scenario::Scenario,
 };
@@ -64,7 +64,7 @@ impl Reached {
     ];
 
     /// Returns how often it happened.
-    pub(super) fn count(self, counted: &Counted) -> u64 {
+    pub(super) fn count(self, counted: &LayerCounts) -> u64 {
         match self {
             Self::CircuitOpened => counted.of(OPENED),
             Self::CircuitReopened => counted.of(REOPENED),
@@ -98,7 +98,7 @@ impl Reached {
     }
 
     /// Returns that it did not happen, and why, as far as the settings tell.
-    pub(super) fn missing(self, counted: &Counted, scenario: &Scenario) -> String {
+    pub(super) fn missing(self, counted: &LayerCounts, scenario: &Scenario) -> String {
         let what = match self {
             Self::CircuitOpened => "the circuit never opened",
             Self::CircuitReopened => "no probe ever failed",
@@ -121,7 +121,7 @@ impl Reached {
         }
     }
 
-    fn reason(self, counted: &Counted, scenario: &Scenario) -> Option<String> {
+    fn reason(self, counted: &LayerCounts, scenario: &Scenario) -> Option<String> {
         if !counted.layers.contains_key(self.layer()) {
             return Some(format!(
                 "no layer `{}` was built in the closure",
@@ -159,7 +159,7 @@ impl Reached {
     }
 
     /// Returns the events that did not happen, though the stack has their layer.
-    pub(super) fn worth_saying(counted: &Counted) -> Vec<Self> {
+    pub(super) fn worth_saying(counted: &LayerCounts) -> Vec<Self> {
         let told = [
             Self::CircuitOpened,
             Self::CircuitClosed,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::caller::End;
+use super::caller::CallEnd;
 use crate::{
     RejectedKind,
     algorithm::BreakerState,
@@ -16,7 +16,7 @@ pub(super) struct Record {
     pub(super) asked: Vec<Asked>,
     /// The times at which calls arrived at any upstream, in sorted nanoseconds.
     pub(super) sent: Vec<u64>,
-    pub(super) counted: Counted,
+    pub(super) counted: LayerCounts,
     /// The number of open circuits, at each reading.
     pub(super) open: Vec<u64>,
     /// A fingerprint of all events. If it differs, the runs differ.
@@ -32,12 +32,12 @@ pub(super) struct Asked {
     pub(super) at: u64,
     /// Its duration, in nanoseconds.
     pub(super) took: u64,
-    pub(super) end: End,
+    pub(super) end: CallEnd,
 }
 
 /// The counters of the layers of all clients together.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counted {
+pub(super) struct LayerCounts {
     /// Events by their names.
     pub(super) events: BTreeMap<&'static str, u64>,
     /// Rejections by layer and kind.
@@ -60,7 +60,7 @@ impl Record {
     }
 }
 
-impl Counted {
+impl LayerCounts {
     /// Reads all layers of a registry.
     pub(super) fn read(registry: &Registry) -> Self {
         let mut counted = Self::default();
@@ -175,7 +175,7 @@ impl Counted {
 impl Asked {
     /// Returns whether it was answered before its caller left.
     pub(super) fn is_good(&self) -> bool {
-        self.end == End::Answered
+        self.end == CallEnd::Answered
     }
 
     pub(super) fn took(&self) -> Duration {
@@ -183,7 +183,7 @@ impl Asked {
     }
 }
 
-impl End {
+impl CallEnd {
     /// Returns a number for fingerprints.
     pub(super) fn code(self) -> u64 {
         match self {

@@ -6,7 +6,7 @@ use super::{
     figures::Figures,
     measure::Measure,
     reached::Reached,
-    record::Counted,
+    record::LayerCounts,
     run::{Runs, SeedRun},
     scenario::{Phase, Scenario},
 };
@@ -41,8 +41,8 @@ impl Results {
     }
 
     /// Returns the counters of a column's layers, of all seeds together.
-    pub(super) fn counted(&self, stack: usize) -> Counted {
-        let mut counted = Counted::default();
+    pub(super) fn counted(&self, stack: usize) -> LayerCounts {
+        let mut counted = LayerCounts::default();
         for run in &self.runs {
             counted.merge(&run.figures[stack].counted);
         }

@@ -17,11 +17,11 @@ use tower::BoxError;
 use super::{
     DrillError,
     caller::{Caller, Kind},
-    conductor::{Ask, Conductor},
+    conductor::{Conductor, RequestFn},
     figures::Figures,
     model::Model,
     random::{Purpose, seed_for},
-    record::{Counted, Record},
+    record::{LayerCounts, Record},
     scenario::Scenario,
     world::World,
 };
@@ -33,7 +33,7 @@ pub(super) struct Setup<K: Kind> {
     pub(super) stacks: Vec<(String, MakeStack<K>)>,
     /// The stacks of the other kinds of clients, in the order of their kinds.
     pub(super) beside: Vec<MakeStack<K>>,
-    pub(super) asks: Vec<Ask<K::Request>>,
+    pub(super) asks: Vec<RequestFn<K::Request>>,
     pub(super) handlers: K::Handlers,
 }
 
@@ -133,7 +133,7 @@ impl<K: Kind> Runs for Setup<K> {
             };
             // The runtime's budget is for one task, but here one task polls all calls.
             let mut record = tokio::task::unconstrained(conductor.run()).await;
-            record.counted = Counted::read(&registry);
+            record.counted = LayerCounts::read(&registry);
             K::release(&upstream);
             Ok(record)
         };

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     figures::Figures,
-    measure::{Limit, Measure},
+    measure::{Measure, Requirement},
     results::{Column, Results},
     scenario::Scenario,
 };
@@ -13,7 +13,7 @@ use super::{
 pub(super) fn story(
     report: &Results,
     (column, seed): (Column, u64),
-    (measure, limit): (Measure, Limit),
+    (measure, limit): (Measure, Requirement),
 ) -> String {
     let run = |scenario: &Scenario| {
         let record = report.drill.run(scenario, column.stack, seed).ok()?;

@@ -9,12 +9,12 @@ use super::times::in_nanos;
 /// Severities are shares between 0 and 1. Troubles of one upstream at the same time add up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trouble {
-    kind: Kind,
+    kind: TroubleKind,
     status: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+enum TroubleKind {
     Fails(f64),
     Capacity(f64),
     Refused(f64),
@@ -48,7 +48,7 @@ pub(super) struct Effects {
 }
 
 impl Trouble {
-    fn new(kind: Kind) -> Self {
+    fn new(kind: TroubleKind) -> Self {
         Self { kind, status: 503 }
     }
 
@@ -56,13 +56,13 @@ impl Trouble {
     /// another [status](Self::status).
     #[must_use]
     pub fn fails(share: f64) -> Self {
-        Self::new(Kind::Fails(share))
+        Self::new(TroubleKind::Fails(share))
     }
 
     /// Leaves a share of the workers. 0 stops all work.
     #[must_use]
     pub fn capacity(share: f64) -> Self {
-        Self::new(Kind::Capacity(share))
+        Self::new(TroubleKind::Capacity(share))
     }
 
     /// Accepts no connection. Calls in flight are answered.
@@ -74,14 +74,14 @@ impl Trouble {
     /// Refuses the connections of a share of the calls.
     #[must_use]
     pub fn refuses(share: f64) -> Self {
-        Self::new(Kind::Refused(share))
+        Self::new(TroubleKind::Refused(share))
     }
 
     /// Breaks the connections of a share of the calls after the usual time. Their callers cannot
     /// know whether they were processed.
     #[must_use]
     pub fn resets(share: f64) -> Self {
-        Self::new(Kind::Resets(share))
+        Self::new(TroubleKind::Resets(share))
     }
 
     /// Answers no call that arrives.
@@ -93,32 +93,32 @@ impl Trouble {
     /// Never answers a share of the calls that arrive. They occupy no worker.
     #[must_use]
     pub fn hangs(share: f64) -> Self {
-        Self::new(Kind::Hangs(share))
+        Self::new(TroubleKind::Hangs(share))
     }
 
     /// Makes all calls take `factor` times as long.
     #[must_use]
     pub fn slow(factor: f64) -> Self {
-        Self::new(Kind::Slow(factor))
+        Self::new(TroubleKind::Slow(factor))
     }
 
     /// Makes one of `instances` instances take `factor` times as long.
     #[must_use]
     pub fn one_sick_of(instances: u32, factor: f64) -> Self {
-        Self::new(Kind::Sick(1.0 / f64::from(instances.max(1)), factor))
+        Self::new(TroubleKind::Sick(1.0 / f64::from(instances.max(1)), factor))
     }
 
     /// Restarts the instances one after the other, each for three quarters of its turn. Its calls
     /// in flight are lost, and calls that are sent to it meanwhile are refused.
     #[must_use]
     pub fn rolling_restart(instances: u32) -> Self {
-        Self::new(Kind::RollingRestart(instances.max(1)))
+        Self::new(TroubleKind::RollingRestart(instances.max(1)))
     }
 
     /// Multiplies the calls of all sources of traffic except [`Bursts`](super::Bursts).
     #[must_use]
     pub fn burst(factor: f64) -> Self {
-        Self::new(Kind::Burst(factor))
+        Self::new(TroubleKind::Burst(factor))
     }
 
     /// Sets the HTTP status of failures. Default 503.
@@ -133,15 +133,15 @@ impl Trouble {
         let is_share = |share: f64| (0.0..=1.0).contains(&share);
         let is_factor = |factor: f64| factor.is_finite() && factor > 0.0;
         let (sound, fix) = match self.kind {
-            Kind::Fails(share)
-            | Kind::Capacity(share)
-            | Kind::Refused(share)
-            | Kind::Resets(share)
-            | Kind::Hangs(share) => (is_share(share), "use a share between 0 and 1"),
-            Kind::Slow(factor) | Kind::Sick(_, factor) | Kind::Burst(factor) => {
-                (is_factor(factor), "use a factor above 0")
-            }
-            Kind::RollingRestart(_) => (true, ""),
+            TroubleKind::Fails(share)
+            | TroubleKind::Capacity(share)
+            | TroubleKind::Refused(share)
+            | TroubleKind::Resets(share)
+            | TroubleKind::Hangs(share) => (is_share(share), "use a share between 0 and 1"),
+            TroubleKind::Slow(factor)
+            | TroubleKind::Sick(_, factor)
+            | TroubleKind::Burst(factor) => (is_factor(factor), "use a factor above 0"),
+            TroubleKind::RollingRestart(_) => (true, ""),
         };
         (!sound).then_some(fix)
     }
@@ -151,22 +151,22 @@ impl Trouble {
         let none = Effects::default();
         let status = self.status;
         let effects = match self.kind {
-            Kind::Fails(fails) => Effects {
+            TroubleKind::Fails(fails) => Effects {
                 fails,
                 status,
                 ..none
             },
-            Kind::Capacity(capacity) => Effects { capacity, ..none },
-            Kind::Refused(refused) => Effects { refused, ..none },
-            Kind::Resets(resets) => Effects { resets, ..none },
-            Kind::Hangs(hangs) => Effects { hangs, ..none },
-            Kind::Slow(slow) => Effects { slow, ..none },
-            Kind::Sick(share, factor) => Effects {
+            TroubleKind::Capacity(capacity) => Effects { capacity, ..none },
+            TroubleKind::Refused(refused) => Effects { refused, ..none },
+            TroubleKind::Resets(resets) => Effects { resets, ..none },
+            TroubleKind::Hangs(hangs) => Effects { hangs, ..none },
+            TroubleKind::Slow(slow) => Effects { slow, ..none },
+            TroubleKind::Sick(share, factor) => Effects {
                 sick: (share, factor),
                 ..none
             },
-            Kind::Burst(traffic) => Effects { traffic, ..none },
-            Kind::RollingRestart(instances) => {
+            TroubleKind::Burst(traffic) => Effects { traffic, ..none },
+            TroubleKind::RollingRestart(instances) => {
                 let turn = (span.end - span.start) / f64::from(instances);
                 let share = 1.0 / f64::from(instances);
                 let gone = Effects {
@@ -307,19 +307,19 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| share * 100.0;
         match self.kind {
-            Kind::Fails(share) => write!(f, "{:.0} % fail", percent(share)),
-            Kind::Capacity(share) => write!(f, "{:.0} % capacity", percent(share)),
-            Kind::Refused(share) if share >= 1.0 => f.write_str("refused"),
-            Kind::Refused(share) => write!(f, "{:.0} % refused", percent(share)),
-            Kind::Resets(share) => write!(f, "{:.0} % reset", percent(share)),
-            Kind::Hangs(share) if share >= 1.0 => f.write_str("hangs"),
-            Kind::Hangs(share) => write!(f, "{:.0} % hang", percent(share)),
-            Kind::Slow(factor) => write!(f, "{factor:.1} times as slow"),
-            Kind::Sick(share, factor) => {
+            TroubleKind::Fails(share) => write!(f, "{:.0} % fail", percent(share)),
+            TroubleKind::Capacity(share) => write!(f, "{:.0} % capacity", percent(share)),
+            TroubleKind::Refused(share) if share >= 1.0 => f.write_str("refused"),
+            TroubleKind::Refused(share) => write!(f, "{:.0} % refused", percent(share)),
+            TroubleKind::Resets(share) => write!(f, "{:.0} % reset", percent(share)),
+            TroubleKind::Hangs(share) if share >= 1.0 => f.write_str("hangs"),
+            TroubleKind::Hangs(share) => write!(f, "{:.0} % hang", percent(share)),
+            TroubleKind::Slow(factor) => write!(f, "{factor:.1} times as slow"),
+            TroubleKind::Sick(share, factor) => {
                 write!(f, "one of {:.0} is {factor:.0} times as slow", 1.0 / share)
             }
-            Kind::RollingRestart(instances) => write!(f, "{instances} restart in turn"),
-            Kind::Burst(factor) => write!(f, "{factor:.0} times the calls"),
+            TroubleKind::RollingRestart(instances) => write!(f, "{instances} restart in turn"),
+            TroubleKind::Burst(factor) => write!(f, "{factor:.0} times the calls"),
         }
     }
 }

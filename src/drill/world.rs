@@ -8,17 +8,17 @@ use std::{
 };
 
 use super::{
-    jobs::{Answer, JobId},
+    jobs::{JobId, UpstreamAnswer},
     model::{Arrival, Model},
 };
 use crate::ambient::clock::Clock;
 
 /// A handle to the modelled upstreams of one run. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct World(Arc<Shared>);
+pub struct World(Arc<SharedModel>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedModel {
     state: Mutex<State>,
     names: Vec<String>,
     /// Started with the run: its nanoseconds are those of the model.
@@ -39,7 +39,7 @@ impl World {
             model,
             polling_at: None,
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedModel {
             state: Mutex::new(state),
             names,
             clock: Clock::start(),
@@ -96,9 +96,9 @@ impl Sending {
 }
 
 impl Future for Sending {
-    type Output = Answer;
+    type Output = UpstreamAnswer;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<UpstreamAnswer> {
         let answer = match self.arrival {
             Some(Arrival::Answered(answer)) => Some(answer),
             Some(Arrival::Waits(id)) => self.world.lock().model.poll(id, context.waker()),

@@ -49,8 +49,8 @@ where
     pub(super) fn new(
         inner: S::Future,
         kept: Option<(F::Kept, F)>,
-        protocol: P,
         state: Held<State>,
+        protocol: P,
     ) -> Self {
         Self {
             inner: Some(inner),

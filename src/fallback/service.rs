@@ -75,7 +75,7 @@ where
     } else {
         (fallback.pass(&protocol, request), None)
     };
-    ResponseFuture::new(service.call(request), kept, protocol, state.for_call())
+    ResponseFuture::new(service.call(request), kept, state.for_call(), protocol)
 }
 
 impl<S: Clone, F: Clone, P: Clone> Clone for Fallback<S, F, P> {

@@ -74,10 +74,10 @@ where
     pub(super) fn new(
         gated: gate::ResponseFuture<S, G, P, Req>,
         returned: Option<Req>,
-        protocol: P,
         spill: Held<Spill<B>>,
+        protocol: P,
     ) -> Self {
-        let spilled = returned.and_then(|request| Spilled::new(&spill, &gated, &protocol, request));
+        let spilled = returned.and_then(|request| Spilled::new(&gated, request, &spill, &protocol));
         Self {
             gated: Some(gated),
             spilled,
@@ -94,10 +94,10 @@ where
     /// Prepares the backup's call, if the rejection goes to the backup.
     #[cold]
     fn new<S, G, P>(
-        spill: &Spill<B>,
         gated: &gate::ResponseFuture<S, G, P, Req>,
-        protocol: &P,
         request: Req,
+        spill: &Spill<B>,
+        protocol: &P,
     ) -> Option<Box<Self>>
     where
         S: Service<Req>,
@@ -138,7 +138,7 @@ where
                 .as_pin_mut()
                 .expect("polled after completion");
             if let Some(request) = ready!(gated.as_mut().poll_turn(cx))? {
-                *this.spilled = Spilled::new(this.spill, &gated, this.protocol, request);
+                *this.spilled = Spilled::new(&gated, request, this.spill, this.protocol);
             }
             if this.spilled.is_none() {
                 return gated.poll(cx);

@@ -191,7 +191,7 @@ where
             .gated
             .enter(request, |request| returned = Some(request));
         let protocol = self.gated.shared_protocol().clone();
-        SpilloverFuture::new(gated, returned, protocol, self.spill.for_call())
+        SpilloverFuture::new(gated, returned, self.spill.for_call(), protocol)
     }
 }
 

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
-use crate::fault::broken::{Broken, Next};
+use crate::fault::broken::{BodyStep, Broken};
 
 pin_project! {
     /// A body that passed a [`FaultLayer`](super::FaultLayer): the service's own, broken or not, or
@@ -60,20 +60,20 @@ where
                 return body.poll_frame(cx).map(|frame| frame.map(unbroken));
             };
             match ready!(broken.poll(body.is_end_stream(), cx)) {
-                Next::Pass(piece) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
-                Next::Fail(error) => {
+                BodyStep::Pass(piece) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                BodyStep::Fail(error) => {
                     // Dropped now, and not when the reader drops it: it holds a connection.
                     this.body.set(None);
                     *this.broken = None;
                     return Poll::Ready(Some(Err(error.into())));
                 }
-                Next::Heal(held) => {
+                BodyStep::Heal(held) => {
                     *this.broken = None;
                     if !held.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(held))));
                     }
                 }
-                Next::Read => match ready!(body.poll_frame(cx)).map(unbroken) {
+                BodyStep::Read => match ready!(body.poll_frame(cx)).map(unbroken) {
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) => {
                             if let Some(passed) = broken.take(data) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::fault::{
     kind::BodyKind,
-    state::{Active, Run},
+    state::{Active, CurrentRun},
     wait::{Wait, Waited},
 };
 
@@ -19,7 +19,7 @@ use crate::fault::{
 pub struct Broken {
     kind: BodyKind,
     active: Active,
-    run: Run,
+    run: CurrentRun,
     wait: Option<Wait>,
     /// Bytes that were read and not passed on yet.
     held: Bytes,
@@ -28,7 +28,7 @@ pub struct Broken {
 }
 
 /// The next step of a body.
-pub(super) enum Next {
+pub(super) enum BodyStep {
     /// Pass a piece on.
     Pass(Bytes),
     /// Read the inner body.
@@ -40,7 +40,7 @@ pub(super) enum Next {
 }
 
 impl Broken {
-    pub(super) fn new(kind: BodyKind, active: Active, run: Run) -> Self {
+    pub(super) fn new(kind: BodyKind, active: Active, run: CurrentRun) -> Self {
         Self {
             kind,
             active,
@@ -56,26 +56,26 @@ impl Broken {
     }
 
     /// Returns the next step. `over` is true if the inner body has ended.
-    pub(super) fn poll(&mut self, over: bool, cx: &mut Context<'_>) -> Poll<Next> {
+    pub(super) fn poll(&mut self, over: bool, cx: &mut Context<'_>) -> Poll<BodyStep> {
         if let Some(wait) = &mut self.wait {
             let waited = ready!(wait.poll(cx));
             self.wait = None;
             self.waited = waited == Waited::Over;
         }
         if !self.active.state().is_on(self.run) {
-            return Poll::Ready(Next::Heal(std::mem::take(&mut self.held)));
+            return Poll::Ready(BodyStep::Heal(std::mem::take(&mut self.held)));
         }
         let whole = over && self.held.is_empty();
         match self.kind {
-            BodyKind::Cut(0) if !whole => Poll::Ready(Next::Fail(cut())),
+            BodyKind::Cut(0) if !whole => Poll::Ready(BodyStep::Fail(cut())),
             BodyKind::Stall(0) if !whole => self.wait_until(None, over, cx),
-            BodyKind::Cut(_) | BodyKind::Stall(_) => Poll::Ready(Next::Read),
-            BodyKind::Trickle(..) if self.held.is_empty() => Poll::Ready(Next::Read),
+            BodyKind::Cut(_) | BodyKind::Stall(_) => Poll::Ready(BodyStep::Read),
+            BodyKind::Trickle(..) if self.held.is_empty() => Poll::Ready(BodyStep::Read),
             BodyKind::Trickle(_, every) if !self.waited => self.wait_until(Some(every), over, cx),
             BodyKind::Trickle(bytes, _) => {
                 self.waited = false;
                 let piece = self.held.split_to(bytes.min(self.held.len()));
-                Poll::Ready(Next::Pass(piece))
+                Poll::Ready(BodyStep::Pass(piece))
             }
         }
     }
@@ -85,7 +85,7 @@ impl Broken {
         lasting: Option<Duration>,
         over: bool,
         cx: &mut Context<'_>,
-    ) -> Poll<Next> {
+    ) -> Poll<BodyStep> {
         let (state, run) = (self.active.state().clone(), self.run);
         self.wait = Some(match lasting {
             Some(lasting) => Wait::lasting(state, run, lasting),

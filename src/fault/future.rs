@@ -15,7 +15,7 @@ use crate::fault::{
     broken::Broken,
     inject::{Answering, Inject},
     kind::{Answer, BodyKind},
-    state::{Active, Run},
+    state::{Active, CurrentRun},
     wait::{Wait, Waited},
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Suffering<S, Req, Res, Err> {
     pub(super) then: Then<Res, Err>,
     pub(super) broken: Option<(BodyKind, Injected)>,
     pub(super) active: Option<Active>,
-    pub(super) run: Run,
+    pub(super) run: CurrentRun,
 }
 
 /// The step after the wait.

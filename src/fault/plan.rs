@@ -6,7 +6,7 @@ use crate::{
     fault::{
         fate::Draw,
         kind::Kind,
-        state::{Active, Run, State},
+        state::{Active, CurrentRun, State},
         wait::Wait,
     },
     sync::Striped,
@@ -21,7 +21,7 @@ pub(super) struct Plan {
     /// The index of the fault of the response's body.
     pub(super) body: Option<usize>,
     pub(super) active: Active,
-    pub(super) run: Run,
+    pub(super) run: CurrentRun,
 }
 
 /// The faults that hit one call.
@@ -40,7 +40,7 @@ impl Plan {
     /// request.
     pub(super) fn of_call(
         state: &Striped<State>,
-        run: Run,
+        run: CurrentRun,
         attempt: u32,
         holds: impl Fn(usize, &mut Draw) -> bool,
     ) -> Option<Self> {
@@ -66,7 +66,7 @@ impl Plan {
     }
 
     /// Decides on a wait for readiness. `None` if no fault applies.
-    pub(super) fn of_readiness(state: &Striped<State>, run: Run) -> Option<(Wait, Active)> {
+    pub(super) fn of_readiness(state: &Striped<State>, run: CurrentRun) -> Option<(Wait, Active)> {
         let number = state.next_wait();
         let hit = state.faults.iter().position(|fault| {
             matches!(fault.kind, Kind::NotReady)
@@ -95,7 +95,7 @@ fn suffers(state: &State, hits: &[usize]) -> bool {
 impl Hits {
     fn of_call(
         state: &State,
-        run: Run,
+        run: CurrentRun,
         attempt: u32,
         holds: impl Fn(usize, &mut Draw) -> bool,
     ) -> Self {

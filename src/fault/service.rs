@@ -18,7 +18,7 @@ use crate::{
         kind::Kind,
         plan::Plan,
         rules::Rules,
-        state::{Active, Run, State},
+        state::{Active, CurrentRun, State},
         wait::Wait,
     },
     sync::Striped,
@@ -27,14 +27,14 @@ use crate::{
 /// A service behind a [`FaultLayer`](super::FaultLayer).
 pub struct Faulty<S, F, P> {
     inner: S,
-    readiness: Readiness,
+    readiness: FaultReadiness,
     rules: Arc<F>,
     state: Striped<State>,
     protocol: PhantomData<fn() -> P>,
 }
 
 /// The faults' decision on the next call's readiness.
-enum Readiness {
+enum FaultReadiness {
     Undecided,
     HeldUp { wait: Wait, _active: Active },
     Decided,
@@ -44,7 +44,7 @@ impl<S, F, P> Faulty<S, F, P> {
     pub(super) fn new(inner: S, rules: Arc<F>, state: Striped<State>) -> Self {
         Self {
             inner,
-            readiness: Readiness::Undecided,
+            readiness: FaultReadiness::Undecided,
             rules,
             state,
             protocol: PhantomData,
@@ -55,17 +55,17 @@ impl<S, F, P> Faulty<S, F, P> {
     fn poll_faults(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.readiness = match &mut self.readiness {
-                Readiness::Decided => return Poll::Ready(()),
-                Readiness::HeldUp { wait, .. } => {
+                FaultReadiness::Decided => return Poll::Ready(()),
+                FaultReadiness::HeldUp { wait, .. } => {
                     ready!(wait.poll(cx));
                     // Another window may start where this one ends.
-                    Readiness::Undecided
+                    FaultReadiness::Undecided
                 }
-                Readiness::Undecided => {
+                FaultReadiness::Undecided => {
                     let run = self.state.run();
                     match run.and_then(|run| Plan::of_readiness(&self.state, run)) {
-                        Some((wait, _active)) => Readiness::HeldUp { wait, _active },
-                        None => Readiness::Decided,
+                        Some((wait, _active)) => FaultReadiness::HeldUp { wait, _active },
+                        None => FaultReadiness::Decided,
                     }
                 }
             }
@@ -85,7 +85,7 @@ impl<S, F, P> Faulty<S, F, P> {
 
     /// Handles a call while faults run.
     #[cold]
-    fn call_in<Req>(&mut self, run: Run, request: Req) -> ResponseFuture<S, P, Req>
+    fn call_in<Req>(&mut self, run: CurrentRun, request: Req) -> ResponseFuture<S, P, Req>
     where
         S: Service<Req> + Clone,
         P: Inject<Req, S::Response, S::Error>,
@@ -164,7 +164,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        self.readiness = Readiness::Undecided;
+        self.readiness = FaultReadiness::Undecided;
         match self.state.run() {
             None => ResponseFuture::sent(self.inner.call(request)),
             Some(run) => self.call_in(run, request),

@@ -21,7 +21,7 @@ use crate::{
 
 /// The run at the moment of a call.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
+pub(super) struct CurrentRun {
     number: u64,
     /// The time since its start, in nanoseconds.
     pub(super) elapsed: u64,
@@ -36,12 +36,12 @@ pub(super) struct Planned {
     pub(super) schedule: Schedule,
     /// The seed of its draws.
     pub(super) seed: u64,
-    counts: Counts,
+    counts: FaultCounts,
 }
 
 /// The counts of a fault. Both Relaxed: statistics.
 #[derive(Debug, Default)]
-struct Counts {
+struct FaultCounts {
     injected: AtomicU64,
     would_inject: AtomicU64,
 }
@@ -90,7 +90,7 @@ pub(super) struct State {
 struct EndTask(AbortHandle);
 
 /// A run that has ended, to be reported when no lock is held.
-struct Ended {
+struct EndedRun {
     why: Why,
     injected: u64,
     /// Kept here, so that it is not dropped under the lock.
@@ -113,7 +113,7 @@ impl Planned {
             kind,
             schedule,
             seed,
-            counts: Counts::default(),
+            counts: FaultCounts::default(),
         }
     }
 }
@@ -147,7 +147,7 @@ impl State {
 
     /// Returns the run at this moment, if faults run. Costs a load if not.
     #[inline]
-    pub(super) fn run(&self) -> Option<Run> {
+    pub(super) fn run(&self) -> Option<CurrentRun> {
         match self.until.load(Ordering::Acquire) {
             0 => None,
             until => self.run_until(until),
@@ -155,7 +155,7 @@ impl State {
     }
 
     #[cold]
-    fn run_until(&self, until: u64) -> Option<Run> {
+    fn run_until(&self, until: u64) -> Option<CurrentRun> {
         let number = self.run.load(Ordering::Acquire);
         let now = self.clock.now();
         if now >= until {
@@ -164,7 +164,7 @@ impl State {
         }
         let started = self.started.load(Ordering::Relaxed);
         let left = Duration::from_nanos(until - now);
-        Some(Run {
+        Some(CurrentRun {
             number,
             elapsed: now.saturating_sub(started),
             ends: clock::later(clock::moment(), left),
@@ -172,7 +172,7 @@ impl State {
     }
 
     /// Returns whether a run still continues.
-    pub(super) fn is_on(&self, run: Run) -> bool {
+    pub(super) fn is_on(&self, run: CurrentRun) -> bool {
         self.run().is_some() && self.run.load(Ordering::Acquire) == run.number
     }
 
@@ -261,14 +261,14 @@ impl State {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end_in(&self, turn: &mut Option<EndTask>, why: Why) -> Option<Ended> {
+    fn end_in(&self, turn: &mut Option<EndTask>, why: Why) -> Option<EndedRun> {
         if self.until.swap(0, Ordering::Release) == 0 {
             return None;
         }
         self.run.fetch_add(1, Ordering::Release);
         let injected = self.faults.iter();
         let injected = injected.map(|fault| fault.counts.injected.load(Ordering::Relaxed));
-        Some(Ended {
+        Some(EndedRun {
             why,
             injected: injected.sum(),
             _task: turn.take(),
@@ -277,15 +277,15 @@ impl State {
 
     /// Wakes the calls that wait, and reports the end. A waiter of a later run, which may have
     /// started meanwhile, is woken as well, and continues to wait.
-    fn tell(&self, ended: Option<Ended>) {
-        if let Some(Ended { why, injected, .. }) = ended {
+    fn tell(&self, ended: Option<EndedRun>) {
+        if let Some(EndedRun { why, injected, .. }) = ended {
             self.ended.notify_waiters();
             let told = (LAYER, self.name);
             trace::faults_ended(told, self.reason, why.as_str(), injected);
         }
     }
 
-    fn counted(&self, count: impl Fn(&Counts) -> &AtomicU64) -> BTreeMap<&'static str, u64> {
+    fn counted(&self, count: impl Fn(&FaultCounts) -> &AtomicU64) -> BTreeMap<&'static str, u64> {
         let mut sums = BTreeMap::new();
         for fault in &self.faults {
             *sums.entry(fault.name).or_default() += count(&fault.counts).load(Ordering::Relaxed);

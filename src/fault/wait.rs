@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     ambient::clock,
-    fault::state::{Run, State},
+    fault::state::{CurrentRun, State},
     sync::Held,
 };
 
@@ -30,13 +30,13 @@ pub(super) enum Waited {
 
 impl Wait {
     /// Waits for a time.
-    pub(super) fn lasting(state: Held<State>, run: Run, delay: Duration) -> Self {
+    pub(super) fn lasting(state: Held<State>, run: CurrentRun, delay: Duration) -> Self {
         let until = clock::later(clock::moment(), delay);
         Self(Box::pin(wait(state, run, Some(until))))
     }
 
     /// Waits until the run ends.
-    pub(super) fn for_end(state: Held<State>, run: Run) -> Self {
+    pub(super) fn for_end(state: Held<State>, run: CurrentRun) -> Self {
         Self(Box::pin(wait(state, run, None)))
     }
 
@@ -45,7 +45,7 @@ impl Wait {
     }
 }
 
-async fn wait(state: Held<State>, run: Run, until: Option<Instant>) -> Waited {
+async fn wait(state: Held<State>, run: CurrentRun, until: Option<Instant>) -> Waited {
     let own = until.filter(|until| *until < run.ends);
     let mut timer = pin!(sleep_until(own.unwrap_or(run.ends)));
     loop {

@@ -37,6 +37,8 @@
 //! **Drop and panic.** A response future that is dropped, at any point, gives back what its call
 //! holds. A panic of the inner service is recorded as a failure.
 
+#[cfg(feature = "http")]
+pub(crate) mod check;
 mod closing;
 mod combine;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
     budget::{Counting, FindBudget},
     hedge::{
         HedgeHandle,
-        hedges::{Answer, Hedges, Of, Verdict},
+        hedges::{AttemptResult, Hedges, Of, Verdict},
         state::Winner,
     },
     protocol::{Protocol, Replay},
@@ -76,7 +76,7 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         counting: &Counting,
-    ) -> Poll<Answer<S, P, Req>> {
+    ) -> Poll<AttemptResult<S, P, Req>> {
         let mut this = self.project();
         let hedges = &mut *this.hedges;
         loop {
@@ -126,7 +126,7 @@ where
     S: Service<P::Request> + Clone,
     O: Origin<S, Handle = HedgeHandle>,
 {
-    type Output = Answer<S, P, Req>;
+    type Output = AttemptResult<S, P, Req>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let hedges = self.as_mut().project().hedges;

@@ -13,7 +13,7 @@ use crate::{
     Deadline, Outcome,
     ambient::{clock, timer::CallTimer},
     budget::{Counting, FindBudget, Purse},
-    hedge::{HedgeHandle, next::Next, state::Winner},
+    hedge::{HedgeHandle, next::NextAttempt, state::Winner},
     protocol::{Advice, Kept, Protocol, Replay},
     resend::{Origin, Resend},
 };
@@ -46,7 +46,7 @@ where
     /// The time at which the first attempt was sent, if it is measured and under way.
     sent_at: Option<Instant>,
     /// The last failure.
-    last: Option<Answer<S, P, Req>>,
+    last: Option<AttemptResult<S, P, Req>>,
     /// The budget of the call's key.
     purse: B::Held,
     /// If true, the budget has counted the call, which happens at the first poll.
@@ -55,7 +55,7 @@ where
     origin: O,
 }
 
-pub(super) type Answer<S, P, Req> = Result<
+pub(super) type AttemptResult<S, P, Req> = Result<
     <P as Protocol<
         <S as Service<<P as Replay<Req>>::Request>>::Response,
         <S as Service<<P as Replay<Req>>::Request>>::Error,
@@ -71,7 +71,7 @@ pub(super) enum Verdict<A> {
     /// The result is the answer.
     Stands(A),
     /// Another attempt may do better.
-    Failed(Next),
+    Failed(NextAttempt),
 }
 
 /// The context of an attempt's result.
@@ -138,7 +138,7 @@ where
     }
 
     /// Returns the last failure as the answer. `None` if it was taken already.
-    pub(super) fn give_up(&mut self) -> Option<Answer<S, P, Req>> {
+    pub(super) fn give_up(&mut self) -> Option<AttemptResult<S, P, Req>> {
         self.lose();
         self.last.take()
     }
@@ -164,7 +164,7 @@ where
         &mut self,
         result: Result<S::Response, S::Error>,
         of: Of,
-    ) -> Verdict<Answer<S, P, Req>> {
+    ) -> Verdict<AttemptResult<S, P, Req>> {
         let classified = self.protocol.classify(result.as_ref());
         let answer = self.protocol.settle(result, ());
         let outcome = self.protocol.judge(classified, answer.as_ref());
@@ -183,8 +183,8 @@ where
             self.first_took();
             return Verdict::Stands(answer);
         }
-        let next = Next::after(advice);
-        if !of.counted && next != Next::AsPlanned && outcome != Outcome::Ignore {
+        let next = NextAttempt::after(advice);
+        if !of.counted && next != NextAttempt::AsPlanned && outcome != Outcome::Ignore {
             state.failed(own);
         }
         if of.winner == Winner::First {
@@ -192,12 +192,12 @@ where
             self.sent_at = None;
         }
         // The first attempt need not fail with the error of a hedge.
-        if next == Next::Fatal && !of.first_runs {
+        if next == NextAttempt::Fatal && !of.first_runs {
             self.lose();
             return Verdict::Stands(answer);
         }
         // A rejection says less than the failure of an attempt that was sent.
-        if next != Next::AsPlanned || self.last.is_none() {
+        if next != NextAttempt::AsPlanned || self.last.is_none() {
             self.last = Some(answer);
         }
         Verdict::Failed(next)
@@ -224,15 +224,15 @@ where
     O: Origin<S, Handle = HedgeHandle>,
 {
     /// Continues the call after a failed attempt, because others may succeed.
-    pub(super) fn go_on(&mut self, next: Next) {
+    pub(super) fn go_on(&mut self, next: NextAttempt) {
         match next {
             // A hedge that is not sent yet is the next one.
-            Next::AtOnce if self.running.iter().all(Resend::is_sent) => {
+            NextAttempt::AtOnce if self.running.iter().all(Resend::is_sent) => {
                 self.start(clock::moment());
             }
-            Next::AtOnce | Next::AsPlanned => {}
-            Next::After(hint) => self.hold_off(hint),
-            Next::Never | Next::Fatal => self.stop(),
+            NextAttempt::AtOnce | NextAttempt::AsPlanned => {}
+            NextAttempt::After(hint) => self.hold_off(hint),
+            NextAttempt::Never | NextAttempt::Fatal => self.stop(),
         }
     }
 
@@ -326,7 +326,7 @@ where
         cx: &mut Context<'_>,
         counting: &Counting,
         first_runs: bool,
-    ) -> Poll<Verdict<Answer<S, P, Req>>> {
+    ) -> Poll<Verdict<AttemptResult<S, P, Req>>> {
         let hold = self.hold.as_mut();
         if hold.is_some_and(|hold| hold.as_mut().poll(cx).is_ready()) {
             self.hold = None;
@@ -367,7 +367,7 @@ where
                         counted: counting.take_counted(),
                     };
                     let verdict = self.judge(result, of);
-                    if matches!(verdict, Verdict::Failed(Next::AsPlanned)) {
+                    if matches!(verdict, Verdict::Failed(NextAttempt::AsPlanned)) {
                         // The hedge never reached the upstream.
                         over.give_back();
                     }

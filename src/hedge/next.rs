@@ -6,7 +6,7 @@ use crate::protocol::Advice;
 
 /// The time at which the next attempt follows one that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextAttempt {
     AtOnce,
     /// Not before the time that the answer has asked for.
     After(Duration),
@@ -18,7 +18,7 @@ pub(super) enum Next {
     Fatal,
 }
 
-impl Next {
+impl NextAttempt {
     pub(super) fn after(advice: Advice) -> Self {
         match advice {
             Advice::Stop => Self::Fatal,

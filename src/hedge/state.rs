@@ -59,7 +59,7 @@ pub(super) struct State {
     /// Only with a quantile: a fixed delay does not say how many calls should be late.
     lateness: Option<Lateness>,
     purses: Purses,
-    counts: Counts,
+    counts: HedgeCounts,
 }
 
 /// The settings that never change after the build.
@@ -73,7 +73,7 @@ pub(super) struct Fixed {
 
 /// The counts. All Relaxed: statistics, and only of calls that are hedged.
 #[derive(Debug, Default)]
-struct Counts {
+struct HedgeCounts {
     sent: AtomicU64,
     won_by_first: AtomicU64,
     won_by_hedge: AtomicU64,
@@ -114,7 +114,7 @@ impl State {
             lateness: quantile.as_ref().map(|of| Lateness::new(of.quantile())),
             quantile,
             purses,
-            counts: Counts::default(),
+            counts: HedgeCounts::default(),
         })
     }
 

@@ -101,10 +101,10 @@ pub(crate) struct Partitions<K, G> {
     made: AtomicU64,
 }
 
-type Map<K, G> = HashMap<Entry<K, G>, (), BuildHasherDefault<Known>>;
+type Map<K, G> = HashMap<PartitionEntry<K, G>, (), BuildHasherDefault<Known>>;
 
 /// A partition under its key.
-struct Entry<K, G>(Arc<Partition<K, G>>);
+struct PartitionEntry<K, G>(Arc<Partition<K, G>>);
 
 /// A look-up by key.
 struct Lookup<'a, Q: ?Sized> {
@@ -175,7 +175,7 @@ impl<K: Hash + Eq + Clone, G: Evict> Partitions<K, G> {
                         gate: OnceLock::new(),
                         mark: EvictionMark::default(),
                     });
-                    let entry = Entry(partition.clone());
+                    let entry = PartitionEntry(partition.clone());
                     if self.map().pin().try_insert(entry, ()).is_ok() {
                         reserved.fill(partition.clone());
                         return made(partition, key, factory);
@@ -310,19 +310,19 @@ fn made<K, G>(
     Some(partition)
 }
 
-impl<K, G> Hash for Entry<K, G> {
+impl<K, G> Hash for PartitionEntry<K, G> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0.hash);
     }
 }
 
-impl<K: Eq, G> PartialEq for Entry<K, G> {
+impl<K: Eq, G> PartialEq for PartitionEntry<K, G> {
     fn eq(&self, other: &Self) -> bool {
         self.0.hash == other.0.hash && self.0.key == other.0.key
     }
 }
 
-impl<K: Eq, G> Eq for Entry<K, G> {}
+impl<K: Eq, G> Eq for PartitionEntry<K, G> {}
 
 impl<Q: ?Sized> Hash for Lookup<'_, Q> {
     #[inline]
@@ -331,9 +331,9 @@ impl<Q: ?Sized> Hash for Lookup<'_, Q> {
     }
 }
 
-impl<K: Borrow<Q>, Q: Eq + ?Sized, G> Equivalent<Entry<K, G>> for Lookup<'_, Q> {
+impl<K: Borrow<Q>, Q: Eq + ?Sized, G> Equivalent<PartitionEntry<K, G>> for Lookup<'_, Q> {
     #[inline]
-    fn equivalent(&self, entry: &Entry<K, G>) -> bool {
+    fn equivalent(&self, entry: &PartitionEntry<K, G>) -> bool {
         self.hash == entry.0.hash && self.key == entry.0.key.borrow()
     }
 }
@@ -344,8 +344,8 @@ impl Hash for Hashed {
     }
 }
 
-impl<K, G> Equivalent<Entry<K, G>> for Hashed {
-    fn equivalent(&self, entry: &Entry<K, G>) -> bool {
+impl<K, G> Equivalent<PartitionEntry<K, G>> for Hashed {
+    fn equivalent(&self, entry: &PartitionEntry<K, G>) -> bool {
         self.0 == entry.0.hash
     }
 }
@@ -364,8 +364,8 @@ impl<K, G> Hash for This<'_, K, G> {
     }
 }
 
-impl<K, G> Equivalent<Entry<K, G>> for This<'_, K, G> {
-    fn equivalent(&self, entry: &Entry<K, G>) -> bool {
+impl<K, G> Equivalent<PartitionEntry<K, G>> for This<'_, K, G> {
+    fn equivalent(&self, entry: &PartitionEntry<K, G>) -> bool {
         Arc::ptr_eq(self.0, &entry.0)
     }
 }

@@ -1,8 +1,8 @@
 //! An instance that is examined for advice.
 
 use crate::{
-    observe::{Advice, BUCKETS, Evidence, Histogram, Instance, State, evidence::Seen},
-    statistics::Z,
+    algorithm::statistics::Z,
+    observe::{Advice, BUCKETS, Evidence, Histogram, Instance, State, evidence::ShareEstimate},
 };
 
 /// An instance, all instances that may be related, and how long it has counted.
@@ -43,8 +43,8 @@ impl<'a> Case<'a> {
     }
 
     /// Returns `part` of `total` calls as a share, which a rule compares with a bound.
-    pub(super) fn seen(&self, part: (u64, u64), bound: f64) -> Seen {
-        Seen::new(part, bound, self.elapsed)
+    pub(super) fn seen(&self, part: (u64, u64), bound: f64) -> ShareEstimate {
+        ShareEstimate::new(part, bound, self.elapsed)
     }
 
     pub(super) fn advice(&self, setting: &'static str, now: String) -> Advice {

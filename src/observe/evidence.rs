@@ -9,20 +9,20 @@
 use std::fmt;
 
 use crate::{
+    algorithm::statistics::{Z, share_interval, whole},
     observe::Evidence,
-    statistics::{Z, share_interval, whole},
 };
 
 /// A share of calls, its interval of 90 %, and whether that decides against a bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Seen {
+pub(super) struct ShareEstimate {
     pub(super) share: f64,
     pub(super) low: f64,
     pub(super) high: f64,
     pub(super) evidence: Evidence,
 }
 
-impl Seen {
+impl ShareEstimate {
     /// `part` of `total` calls, which arrived in this time, against a bound.
     pub(super) fn new((part, total): (u64, u64), bound: f64, seconds: f64) -> Self {
         let share = part as f64 / total.max(1) as f64;
@@ -57,7 +57,7 @@ impl Evidence {
 }
 
 /// In percent, with the interval.
-impl fmt::Display for Seen {
+impl fmt::Display for ShareEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [share, low, high] = [self.share, self.low, self.high].map(|share| share * 100.0);
         let digits = if self.low < 0.01 { 2 } else { 1 };
@@ -78,17 +78,20 @@ mod tests {
     #[test]
     fn three_more_days_tell_60_percent_from_50() {
         // A day with 20 calls. 68 of them are needed: 2.706 * 0.25 / 0.01.
-        let seen = Seen::new((12, 20), 0.5, DAY);
+        let seen = ShareEstimate::new((12, 20), 0.5, DAY);
         assert_eq!(seen.evidence, Evidence::MoreDays(3));
-        let after = Seen::new((48, 80), 0.5, 4.0 * DAY);
+        let after = ShareEstimate::new((48, 80), 0.5, 4.0 * DAY);
         assert_eq!(after.evidence, Evidence::Enough);
         assert_eq!(after.to_string(), "60.0 % (50.8 to 68.5)");
     }
 
     #[test]
     fn nothing_and_equal_shares_decide_nothing() {
-        assert_eq!(Seen::new((0, 0), 0.5, 0.0).evidence, Evidence::MoreDays(1));
-        let equal = Seen::new((50, 100), 0.5, DAY).evidence;
+        assert_eq!(
+            ShareEstimate::new((0, 0), 0.5, 0.0).evidence,
+            Evidence::MoreDays(1)
+        );
+        let equal = ShareEstimate::new((50, 100), 0.5, DAY).evidence;
         assert_eq!(equal, Evidence::MoreDays(LONGEST));
     }
 
@@ -107,8 +110,8 @@ mod tests {
             total in 1u64..5_000, share in 0.0f64..1.0, bound in 0.001f64..0.999,
         ) {
             let part = whole((share * total as f64).round());
-            if let Evidence::MoreDays(days @ 1..LONGEST) = Seen::new((part, total), bound, DAY).evidence {
-                let then = |times: u64| Seen::new((part * times, total * times), bound, DAY).evidence;
+            if let Evidence::MoreDays(days @ 1..LONGEST) = ShareEstimate::new((part, total), bound, DAY).evidence {
+                let then = |times: u64| ShareEstimate::new((part * times, total * times), bound, DAY).evidence;
                 prop_assert_eq!(then(days + 1), Evidence::Enough);
                 prop_assert!(days == 1 || then(days - 1) != Evidence::Enough);
             }

@@ -55,15 +55,15 @@ pub(crate) fn of(layer: &'static str, name: &'static str) -> Option<Origin> {
 #[cfg(feature = "watch")]
 pub(crate) fn by_file<R>(name: Option<&'static str>, change: impl FnOnce() -> R) -> R {
     /// Restores the name before, also after a panic.
-    struct Before(Option<&'static str>);
+    struct RestoreName(Option<&'static str>);
 
-    impl Drop for Before {
+    impl Drop for RestoreName {
         fn drop(&mut self) {
             FILE.set(self.0);
         }
     }
 
-    let _before = Before(FILE.replace(name));
+    let _before = RestoreName(FILE.replace(name));
     change()
 }
 

@@ -68,15 +68,15 @@ impl Registry {
     /// thread only, so do not spawn or await within it. Another registry may be used inside it.
     pub fn with<R>(self: &Arc<Self>, build: impl FnOnce() -> R) -> R {
         /// Restores the registry before, also if `build` panics.
-        struct Before(Option<Arc<Registry>>);
+        struct RestoreRegistry(Option<Arc<Registry>>);
 
-        impl Drop for Before {
+        impl Drop for RestoreRegistry {
             fn drop(&mut self) {
                 OWN.set(self.0.take());
             }
         }
 
-        let _before = Before(OWN.replace(Some(self.clone())));
+        let _before = RestoreRegistry(OWN.replace(Some(self.clone())));
         build()
     }
 

@@ -4,12 +4,12 @@
 
 use crate::{
     RejectedKind,
+    algorithm::statistics::count_interval,
     observe::{
         Advice, Evidence, Histogram, Instance, State,
         case::{Case, is_spread, quantile_interval},
         rules_of_calls::{hedge, retry, throttle, timeout},
     },
-    statistics::count_interval,
 };
 
 /// Returns the advice on all instances.

@@ -2,11 +2,11 @@
 
 use crate::{
     RejectedKind,
+    algorithm::statistics::count_interval,
     observe::{
         Advice, BUCKETS, Histogram,
         case::{Case, above_of, of_outcome},
     },
-    statistics::count_interval,
 };
 
 pub(super) fn retry(

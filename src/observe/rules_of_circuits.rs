@@ -1,12 +1,14 @@
 //! The rules that find thresholds of circuits that do not fit their traffic.
 
 use crate::{
-    algorithm::{BreakerState, Cause, Counts},
+    algorithm::{
+        BreakerState, Cause, Counts,
+        statistics::{binomial_tail, calls_for, count_interval, least_to_reach, whole},
+    },
     observe::{
         Advice, Circuits,
         case::{Case, above_of},
     },
-    statistics::{binomial_tail, calls_for, count_interval, least_to_reach, whole},
 };
 
 impl Case<'_> {

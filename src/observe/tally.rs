@@ -42,10 +42,10 @@ pub(crate) struct Tally {
 /// The counters of one gate: all of its layer's, or a part.
 pub(crate) struct GateTally {
     whole: Arc<Tally>,
-    part: Part,
+    part: KeyScope,
 }
 
-enum Part {
+enum KeyScope {
     All,
     Keyless,
     /// The counters of a key, and their index in the list.
@@ -79,14 +79,14 @@ impl Tally {
 
     /// Returns the counters of the only gate of a layer.
     pub(crate) fn all(self: &Arc<Self>) -> GateTally {
-        self.part(Part::All)
+        self.part(KeyScope::All)
     }
 
     /// Returns the counters of the gate for calls that have no key of their own.
     pub(crate) fn keyless(self: &Arc<Self>) -> GateTally {
         // Made now, and not at the first call.
         self.keyless.get_or_init(Stripes::default);
-        self.part(Part::Keyless)
+        self.part(KeyScope::Keyless)
     }
 
     /// Returns the counters of one key's gate. All threads share one cache line: there are many
@@ -94,10 +94,10 @@ impl Tally {
     pub(crate) fn key(self: &Arc<Self>) -> GateTally {
         let counters = Arc::<Counters>::default();
         let place = self.lock().add(counters.clone());
-        self.part(Part::Key(counters, place))
+        self.part(KeyScope::Key(counters, place))
     }
 
-    fn part(self: &Arc<Self>, part: Part) -> GateTally {
+    fn part(self: &Arc<Self>, part: KeyScope) -> GateTally {
         let whole = self.clone();
         GateTally { whole, part }
     }
@@ -233,9 +233,9 @@ impl GateTally {
     /// Returns the totals. Costs some twenty loads, per core unless the gate is a key's.
     pub(crate) fn totals(&self) -> Totals {
         match &self.part {
-            Part::All => self.whole.totals(),
-            Part::Keyless => Totals::of(&sum(self.keyless())),
-            Part::Key(counters, _) => Totals::of(&counters.read()),
+            KeyScope::All => self.whole.totals(),
+            KeyScope::Keyless => Totals::of(&sum(self.keyless())),
+            KeyScope::Key(counters, _) => Totals::of(&counters.read()),
         }
     }
 
@@ -247,9 +247,9 @@ impl GateTally {
     #[inline(always)]
     fn add(&self, counter: usize) {
         match &self.part {
-            Part::All => self.whole.stripes.add(1, |counters| &counters.0[counter]),
-            Part::Keyless => self.keyless().add(1, |counters| &counters.0[counter]),
-            Part::Key(counters, _) => counters.add(counter),
+            KeyScope::All => self.whole.stripes.add(1, |counters| &counters.0[counter]),
+            KeyScope::Keyless => self.keyless().add(1, |counters| &counters.0[counter]),
+            KeyScope::Key(counters, _) => counters.add(counter),
         }
     }
 }
@@ -267,7 +267,7 @@ impl Deref for GateTally {
 impl Drop for GateTally {
     /// Adds the key's counts to the layer's sum.
     fn drop(&mut self) {
-        if let Part::Key(counters, place) = &self.part {
+        if let KeyScope::Key(counters, place) = &self.part {
             let mut keys = self.whole.lock();
             keys.remove(*place);
             self.whole.stripes.add_each(|kept, add| {

@@ -11,9 +11,9 @@ use std::{
 /// A change of a replayed request in progress: see [`Replay::changing`](super::Replay::changing).
 ///
 /// Dropping it cancels the change, and the request is not sent.
-pub struct Changing(Mutex<Change>);
+pub struct Changing(Mutex<BoxedChange>);
 
-type Change = Pin<Box<dyn Future<Output = Box<dyn Any + Send>> + Send>>;
+type BoxedChange = Pin<Box<dyn Future<Output = Box<dyn Any + Send>> + Send>>;
 
 impl Changing {
     /// Wraps a future. Its output is given to `Replay::change`.

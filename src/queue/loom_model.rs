@@ -254,8 +254,8 @@ mod shares {
             Arc::new(keys)
         }
 
-        fn share(&self, key: usize) -> Share<'_> {
-            Share {
+        fn share(&self, key: usize) -> KeyShare<'_> {
+            KeyShare {
                 places: &self.places[key],
                 queue: &self.queues[key],
                 total: &self.total,

@@ -53,5 +53,5 @@ mod waiters;
 #[cfg(not(keep_loom))]
 pub(crate) use by_key::QueuesByKey;
 pub(crate) use resource::{Blocked, Bounds, ONE_CLASS, Overdue, Resource, Ticket, TicketOf, Turn};
-pub(crate) use shares::{Share, ShareTicket, Total};
+pub(crate) use shares::{KeyShare, ShareTicket, Total};
 pub(crate) use wait_queue::{WaitQueue, WaitQueueOf};

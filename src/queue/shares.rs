@@ -37,7 +37,7 @@ pub(crate) struct Total {
 
 /// The share of one key.
 #[derive(Clone, Copy)]
-pub(crate) struct Share<'a> {
+pub(crate) struct KeyShare<'a> {
     /// All calls of the key in flight, for whichever reason they were admitted. The limit is the
     /// share.
     pub(crate) places: &'a InFlight,
@@ -58,7 +58,7 @@ pub(crate) struct ShareTicket {
 struct OfTotal<'a>(&'a Total);
 
 /// The permits of a share, as the key's queue sees them.
-struct OfKey<'a>(Share<'a>);
+struct OfKey<'a>(KeyShare<'a>);
 
 impl Total {
     pub(crate) fn new(limit: usize, queue: WaitQueue) -> Self {
@@ -88,7 +88,7 @@ impl Total {
     }
 }
 
-impl Share<'_> {
+impl KeyShare<'_> {
     /// Enters for the key's share, or for the total if that has no waiters. The key itself must
     /// have no waiters.
     pub(crate) fn enter(self, percent: u8) -> bool {

@@ -9,7 +9,7 @@ use std::{
 use super::{
     resource::{Resource, TicketOf, Turn, Units},
     setting::Setting,
-    shares::{Share, ShareTicket},
+    shares::{KeyShare, ShareTicket},
     timer::Timer,
     wait_queue::WaitQueueOf,
 };
@@ -31,7 +31,7 @@ impl<U: Units> WaitQueueOf<U> {
     }
 }
 
-impl Share<'_> {
+impl KeyShare<'_> {
     /// Polls both queues as [`WaitQueueOf::poll_timed`] does.
     pub(crate) fn poll_timed(
         self,

@@ -4,7 +4,7 @@ use std::{sync::PoisonError, task::Waker};
 
 use super::{
     resource::{Blocked, Bounds, Resource, TicketOf, Turn, Units},
-    waiters::{Calls, Head, Queue, Settled, Waiter},
+    waiters::{Head, Queue, Settled, Waiter, Wakeups},
 };
 use crate::algorithm::CoDel;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, after_seq_cst_write, fence};
@@ -330,13 +330,13 @@ impl<U: Units> WaitQueueOf<U> {
             return Step {
                 lost: settled == Settled::Acquired,
                 again: Some(again.unwrap_or(now)),
-                ..Step::to(Calls::default())
+                ..Step::to(Wakeups::default())
             };
         };
         let waker = waiter.waker.take().filter(|_| !is_own);
         Step {
             again: Some(again.unwrap_or(now)),
-            ..Step::to(Calls::wake(waker))
+            ..Step::to(Wakeups::wake(waker))
         }
     }
 
@@ -361,7 +361,7 @@ fn waiters(word: u64) -> usize {
 
 /// The remaining steps after a decision, taken without the lock.
 struct Step {
-    calls: Calls,
+    calls: Wakeups,
     /// If true, what was acquired has no owner any more.
     lost: bool,
     /// The least time to pump again with, if the queue must be pumped again.
@@ -369,7 +369,7 @@ struct Step {
 }
 
 impl Step {
-    fn to(calls: Calls) -> Self {
+    fn to(calls: Wakeups) -> Self {
         Self {
             calls,
             lost: false,

@@ -20,7 +20,7 @@ pub(super) struct Queue<U: Units> {
     /// The ticket numbers of the same waiters, by class.
     pub(super) by_class: [BTreeSet<u64>; CLASSES],
     /// The ends of waits whose tickets have not been polled since.
-    pub(super) settled: BTreeMap<u64, End>,
+    pub(super) settled: BTreeMap<u64, WaitEnd>,
     /// The turns of waiters that have acquired, were woken, and are about to poll.
     pub(super) expected: BTreeSet<u64>,
     pub(super) next_turn: u64,
@@ -58,14 +58,14 @@ pub(super) struct Waiter<U: Units> {
 
 /// The wakers to wake and the timers to set, without the lock.
 #[derive(Default)]
-pub(super) struct Calls {
+pub(super) struct Wakeups {
     wake: Option<Waker>,
     set: [Option<(Arc<Timer>, Setting)>; TIMED],
 }
 
 /// The end of a wait, until its ticket is polled.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct WaitEnd {
     settled: Settled,
     /// Its place in the order of all ends.
     turn: u64,
@@ -182,7 +182,7 @@ impl<U: Units> Queue<U> {
         let has_yielded = false;
         self.settled.insert(
             number,
-            End {
+            WaitEnd {
                 settled,
                 turn,
                 has_yielded,
@@ -267,8 +267,8 @@ impl<U: Units> Queue<U> {
     /// little later. For waiters whose turns can be forecast, which are served in order of arrival.
     /// Also where units may be overdue, so that one of these waiters polls then. The waiter that is
     /// polling now, `own`, sets its timer itself.
-    pub(super) fn postpone(&mut self, blocked: Blocked, own: Option<u64>, now: u64) -> Calls {
-        let mut calls = Calls::default();
+    pub(super) fn postpone(&mut self, blocked: Blocked, own: Option<u64>, now: u64) -> Wakeups {
+        let mut calls = Wakeups::default();
         let (Blocked::For(wait) | Blocked::UntilOverdue(wait)) = blocked else {
             return calls;
         };
@@ -297,7 +297,7 @@ impl<U: Units> Queue<U> {
     }
 }
 
-impl Calls {
+impl Wakeups {
     pub(super) fn wake(waker: Option<Waker>) -> Self {
         Self {
             wake: waker,

@@ -15,9 +15,9 @@ use crate::{
     queue::{Bounds, QueuesByKey, Ticket, Turn, WaitQueue},
     rate_limit::{
         key_hash::KeyHash,
+        queued_limit::QueuedLimit,
         settings::{MAX_WAITING, Settings},
         switch::Switch,
-        waited::Waited,
     },
 };
 
@@ -103,7 +103,7 @@ impl BucketRef<'_> {
 
     /// Notifies the queue: something other than a departure has changed the limit.
     pub(super) fn notify(&self) {
-        let resource = Waited::new(self.limit, self.switch);
+        let resource = QueuedLimit::new(self.limit, self.switch);
         let now = || self.clock.now();
         match (self.queue, self.by_key) {
             (Some(queue), _) => queue.notify(&resource, now),
@@ -230,7 +230,7 @@ pub(super) fn rejected(turn: &Turn) -> (RejectedKind, Option<Duration>) {
 
 /// Polls a ticket in a queue.
 pub(super) fn poll(
-    limit: &Waited<'_>,
+    limit: &QueuedLimit<'_>,
     (queue, ticket): (&WaitQueue, &mut Ticket),
     cx: &mut Context<'_>,
     time: (&Clock, u64),

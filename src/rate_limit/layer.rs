@@ -66,7 +66,7 @@ impl<P, A> RateLimitBuilder<NotKeyed, P, A> {
         let (name, clock) = (self.values.settings.name, Clock::start());
         let limit = self.values.only_limit(clock);
         let (limit, settings) = limit.map_err(|error| error.of("rate_limit", name))?;
-        let limit = LimitGate::new(limit, clock, settings, tally(name).all());
+        let limit = LimitGate::new(limit, settings, clock, tally(name).all());
         register(&limit.state);
         let gate = Asking {
             gate: limit,
@@ -105,10 +105,10 @@ impl<F, P, A> RateLimitBuilder<InTable<F>, P, A> {
         } = values;
         let (tally, missing) = (tally(settings.name), keys.missing.unwrap_or_default());
         let max_keys = keys.max_keys.unwrap_or(MAX_KEYS);
-        let table = Table::new(buckets, clock, settings, (missing, max_keys), tally.all());
+        let table = Table::new(buckets, settings, clock, (missing, max_keys), tally.all());
         let table = TableGate::new(key.0, table);
         register(table.table());
-        let gate = with_total(table, total, clock, settings, tally.all());
+        let gate = with_total(table, total, settings, clock, tally.all());
         Ok(GateLayer::with_protocol(Asking { gate, asks }, protocol))
     }
 }
@@ -153,7 +153,7 @@ where
         });
         let (max_keys, shared) = checked.map_err(|error| error.of("rate_limit", name))?;
         let tally = tally(settings.name);
-        let shared = LimitGate::new(shared, clock, settings, tally.keyless());
+        let shared = LimitGate::new(shared, settings, clock, tally.keyless());
         let all = Arc::new(AllKeys {
             tally: tally.clone(),
             settings,
@@ -175,7 +175,7 @@ where
         let parts = KeyedParts::new(max_keys, shared, factory, fallback, settings.enabled)
             .advertises(settings.advertise.is_on);
         let keyed = Keyed::new(key.key, parts);
-        let gate = with_total(keyed, total, clock, settings, tally.all());
+        let gate = with_total(keyed, total, settings, clock, tally.all());
         Ok(GateLayer::with_protocol(Asking { gate, asks }, protocol))
     }
 }
@@ -222,8 +222,8 @@ where
 fn with_total<G: Gate>(
     keyed: G,
     total: Option<Box<dyn Limit>>,
-    clock: Clock,
     settings: Settings,
+    clock: Clock,
     tally: GateTally,
 ) -> WithTotal<G> {
     let settings = Settings {
@@ -233,7 +233,7 @@ fn with_total<G: Gate>(
         advertise: settings.advertise.without_keys(),
         ..settings
     };
-    let total = total.map(|total| LimitGate::new(AnyLimit::Other(total), clock, settings, tally));
+    let total = total.map(|total| LimitGate::new(AnyLimit::Other(total), settings, clock, tally));
     Chain::new(keyed, total)
 }
 

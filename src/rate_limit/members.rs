@@ -26,11 +26,11 @@ pub struct SharedRate {
     /// later.
     read_at: AtomicU64,
     /// Locked to change the part, at most once a millisecond.
-    part: Mutex<Part>,
+    part: Mutex<MemberPart>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Part {
+struct MemberPart {
     rate: Rate,
     burst: u32,
     members: u32,
@@ -68,7 +68,7 @@ impl SharedRate {
     fn new(rate: Rate, burst: u32, members: watch::Receiver<usize>) -> Result<Self, ConfigError> {
         // Also checks the whole. Without this, a later part with other numbers could be rejected.
         TokenBucket::new(rate, burst)?;
-        let part = Part {
+        let part = MemberPart {
             rate,
             burst,
             members: count(&members),
@@ -114,12 +114,12 @@ impl SharedRate {
         }
     }
 
-    fn part(&self) -> std::sync::MutexGuard<'_, Part> {
+    fn part(&self) -> std::sync::MutexGuard<'_, MemberPart> {
         self.part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Part {
+impl MemberPart {
     fn own(&self) -> (Rate, u32) {
         let per = self.rate.per().saturating_mul(self.members);
         let burst = (self.burst / self.members).max(1);
@@ -182,7 +182,7 @@ impl Limit for SharedRate {
     fn update(&self, rate: Rate, burst: u32) -> Result<(), ConfigError> {
         TokenBucket::new(rate, burst)?;
         let mut part = self.part();
-        let next = Part {
+        let next = MemberPart {
             rate,
             burst,
             ..*part

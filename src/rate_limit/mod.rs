@@ -86,13 +86,13 @@ mod keyed;
 mod layer;
 mod members;
 mod observed;
+mod queued_limit;
 mod settings;
 mod state;
 mod switch;
 #[cfg(test)]
 mod tests;
 mod update;
-mod waited;
 
 pub use crate::algorithm::{Overflow, Rate};
 pub use crate::keyed::Missing;

@@ -26,9 +26,9 @@ use crate::{
         bucket::{self, BucketRef},
         fleet::FleetHandle,
         follow::Follower,
+        queued_limit::QueuedLimit,
         settings::{Decision, Settings},
         switch::{Switch, is_on},
-        waited::Waited,
     },
 };
 
@@ -75,7 +75,7 @@ pub struct LimitTicket {
 
 impl LimitGate {
     /// Creates the gate. Its time starts with `clock`, unless the limit was used before.
-    pub(super) fn new(limit: AnyLimit, clock: Clock, settings: Settings, tally: GateTally) -> Self {
+    pub(super) fn new(limit: AnyLimit, settings: Settings, clock: Clock, tally: GateTally) -> Self {
         let (limit, follower) = limit.following(settings.follow);
         // Other layers may have started the limit earlier.
         let clock = clock.begin(|moment| limit.get().begin(moment));
@@ -136,8 +136,8 @@ impl State {
     }
 
     /// Returns the limit as its queue sees it.
-    fn waited_for(&self) -> Waited<'_> {
-        Waited::new(self.limit.get(), Some(&self.switch))
+    fn waited_for(&self) -> QueuedLimit<'_> {
+        QueuedLimit::new(self.limit.get(), Some(&self.switch))
     }
 
     pub(super) fn fleet(&self) -> Option<FleetHandle> {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    algorithm::BreakerConfig,
+    algorithm::{
+        BreakerConfig,
+        statistics::{poisson_interval, whole},
+    },
     observe::Advice,
     replay::{
         chance::{false_trips, usual_window},
@@ -13,7 +16,6 @@ use crate::{
         tally::{Half, Tally},
         words,
     },
-    statistics::{poisson_interval, whole},
 };
 
 impl Findings<'_> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    algorithm::statistics::{bootstrap_of, whole},
     observe::Advice,
     replay::{
         findings::{
@@ -15,7 +16,6 @@ use crate::{
         tally::{Tally, share},
         words,
     },
-    statistics::{bootstrap_of, whole},
 };
 
 impl Findings<'_> {

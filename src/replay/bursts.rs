@@ -7,9 +7,8 @@
 use std::io;
 
 use crate::{
-    algorithm::{MAX_BURST, Rate, TokenBucket},
+    algorithm::{MAX_BURST, Rate, TokenBucket, statistics::whole},
     replay::{call::End, moments::SECOND, sorted::Calls, survey::Survey},
-    statistics::whole,
 };
 
 /// The smallest burst that rejects no call at a rate.

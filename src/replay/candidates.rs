@@ -1,7 +1,7 @@
 //! The thresholds worth trying, derived from the log.
 
 use crate::{
-    algorithm::{BreakerConfig, Rate},
+    algorithm::{BreakerConfig, Rate, statistics::whole},
     replay::{
         bursts::BurstPoint,
         findings::{MIN_CALLS, rate_of_a_key},
@@ -20,8 +20,8 @@ pub(super) type Candidates = Vec<(String, Thresholds)>;
 
 pub(super) fn rate_candidates(
     bursts: &[BurstPoint],
-    now: &Thresholds,
     survey: &Survey,
+    now: &Thresholds,
 ) -> Candidates {
     let mut found = Vec::new();
     for point in bursts {
@@ -108,8 +108,8 @@ pub(super) fn place_candidates(survey: &Survey, now: &Thresholds) -> Candidates 
     let size = |places: u64| usize::try_from(places).unwrap_or(usize::MAX);
     let most = survey.most_in_flight();
     let mut tried = vec![
-        size(crate::statistics::whole(survey.mean_in_flight.ceil())),
-        size(crate::statistics::whole(survey.peak_in_flight.ceil())),
+        size(whole(survey.mean_in_flight.ceil())),
+        size(whole(survey.peak_in_flight.ceil())),
         size(survey.in_flight_at(0.99)),
         size(survey.in_flight_at(0.9999)),
         size(most),

@@ -8,13 +8,15 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    algorithm::{BreakerConfig, Window},
+    algorithm::{
+        BreakerConfig, Window,
+        statistics::{binomial_tail, least_to_reach},
+    },
     replay::{
         moments::{DAY_NANOS, SECOND},
         survey::{HostSurvey, Survey},
         tally::Half,
     },
-    statistics::{binomial_tail, least_to_reach},
 };
 
 /// Returns the expected false trips a week of a circuit by the binomial distribution, outside

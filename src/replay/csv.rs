@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::replay::fields::{Field, Values, Written};
+use crate::replay::fields::{Field, TimeFormat, Values};
 
 /// The columns of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,9 +64,9 @@ fn field(name: &str) -> Field {
     };
     match name.as_str() {
         "start" | "time" | "timestamp" | "ts" | "@timestamp" | "start_time" => {
-            Field::Time(Written::Any, true)
+            Field::Time(TimeFormat::Any, true)
         }
-        "end" | "end_time" | "msec" => Field::Time(Written::Any, false),
+        "end" | "end_time" | "msec" => Field::Time(TimeFormat::Any, false),
         "status" | "code" | "response_code" => Field::Status,
         "outcome" | "result" | "success" => Field::End,
         "cost" | "units" => Field::Cost,

@@ -45,7 +45,7 @@ pub fn replay(
 ) -> io::Result<Vec<Replayed>> {
     let mut runs = Vec::new();
     for thresholds in candidates {
-        let run = Run::new(survey, upstream, thresholds);
+        let run = ReplayRun::new(survey, upstream, thresholds);
         runs.push(run.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?);
     }
     // Alternating, so that the expensive runs, with many calls in flight, are on both threads.
@@ -65,11 +65,11 @@ pub fn replay(
         });
         results.try_for_each(|result| result)
     })?;
-    Ok(runs.into_iter().map(Run::finish).collect())
+    Ok(runs.into_iter().map(ReplayRun::finish).collect())
 }
 
 /// One set of thresholds during its replay of a log.
-struct Run<'a> {
+struct ReplayRun<'a> {
     survey: &'a Survey,
     upstream: Upstream,
     thresholds: Thresholds,
@@ -102,7 +102,7 @@ struct Circuit {
     noticed: Vec<Option<u64>>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> ReplayRun<'a> {
     fn new(
         survey: &'a Survey,
         upstream: Upstream,

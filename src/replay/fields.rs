@@ -16,7 +16,7 @@ pub(super) enum Field {
     /// A field of no interest.
     Skip,
     /// A time, its format, and true if it is the start.
-    Time(Written, bool),
+    Time(TimeFormat, bool),
     /// The duration of the whole call, in units of this many nanoseconds. With 0 the value has its
     /// own unit.
     Duration(u64),
@@ -38,7 +38,7 @@ pub(super) enum Field {
 
 /// The format of a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum TimeFormat {
     Local,
     Iso,
     Epoch,
@@ -49,7 +49,7 @@ pub(super) enum Written {
 /// The values of one line.
 #[derive(Debug, Default)]
 pub(super) struct Values<'a> {
-    time: Option<(&'a str, Written, bool)>,
+    time: Option<(&'a str, TimeFormat, bool)>,
     duration: Option<(&'a str, u64)>,
     upstream: Option<(&'a str, u64)>,
     status: Option<&'a str>,
@@ -64,7 +64,7 @@ pub(super) struct Values<'a> {
 
 /// Facts about a log that it does not contain.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Reading {
+pub(super) struct LogContext {
     /// The zone of times without a zone, in seconds.
     pub(super) zone: i64,
     /// If true, upstream durations are used if there are any.
@@ -77,7 +77,7 @@ impl<'a> Values<'a> {
             Field::Skip => {}
             // The first time counts, except that nginx's `$msec` beside `$time_local` is finer.
             Field::Time(written, is_start) => {
-                let finer = written == Written::Epoch;
+                let finer = written == TimeFormat::Epoch;
                 if self.time.is_none() || finer {
                     self.time = Some((value, written, is_start));
                 }
@@ -97,7 +97,7 @@ impl<'a> Values<'a> {
 
     /// Returns the call, or why there is none. `number` is that of the line: it places a call
     /// within its second if the log has no finer time.
-    pub(super) fn call(&self, reading: Reading, number: u64) -> Result<Call, &'static str> {
+    pub(super) fn call(&self, reading: LogContext, number: u64) -> Result<Call, &'static str> {
         let (text, written, is_start) = self.time.ok_or("no time")?;
         let time = time_of(text, written, reading.zone).ok_or("a time that cannot be read")?;
         let duration = self.duration(reading)?;
@@ -129,7 +129,7 @@ impl<'a> Values<'a> {
         })
     }
 
-    fn duration(&self, reading: Reading) -> Result<u64, &'static str> {
+    fn duration(&self, reading: LogContext) -> Result<u64, &'static str> {
         let upstream = self.upstream.filter(|(text, _)| *text != "-");
         let chosen = if reading.upstream_times {
             upstream.or(self.duration)
@@ -187,12 +187,12 @@ impl<'a> Values<'a> {
     }
 }
 
-fn time_of(text: &str, written: Written, zone: i64) -> Option<Moment> {
+fn time_of(text: &str, written: TimeFormat, zone: i64) -> Option<Moment> {
     match written {
-        Written::Local => moments::local(text),
-        Written::Iso => moments::iso(text, zone),
-        Written::Epoch => moments::epoch(text),
-        Written::Any => moments::epoch(text)
+        TimeFormat::Local => moments::local(text),
+        TimeFormat::Iso => moments::iso(text, zone),
+        TimeFormat::Epoch => moments::epoch(text),
+        TimeFormat::Any => moments::epoch(text)
             .or_else(|| moments::iso(text, zone))
             .or_else(|| moments::local(text)),
     }

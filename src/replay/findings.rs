@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    algorithm::Rate,
+    algorithm::{Rate, statistics::bootstrap},
     observe::{Advice, Evidence},
     replay::{
         bursts::{BurstPoint, rate_of},
@@ -13,7 +13,6 @@ use crate::{
         survey::Survey,
         tally::{Half, Tally, share},
     },
-    statistics::bootstrap,
 };
 
 /// The findings behind the advice.

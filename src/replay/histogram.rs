@@ -1,6 +1,6 @@
 //! Durations with a precision of one part in thirty-two.
 
-use crate::statistics::whole;
+use crate::algorithm::statistics::whole;
 
 /// Counts of durations, in buckets of at most a 32nd in width.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

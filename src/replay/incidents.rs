@@ -6,7 +6,7 @@
 //! without these cells until nothing changes. A fixed threshold would call a bad host's normal
 //! state an incident, and miss a good host's outage of a tenth.
 
-use crate::{replay::moments::SECOND, statistics::binomial_tail};
+use crate::{algorithm::statistics::binomial_tail, replay::moments::SECOND};
 
 /// A time in which a host failed unusually often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, ErrorKind};
 use crate::replay::{
     call::Call,
     csv::Columns,
-    fields::{Reading, Values},
+    fields::{LogContext, Values},
     options::{Format, LogOptions, invalid},
     template::{COMBINED, Chosen, ENVOY, Template},
 };
@@ -100,7 +100,7 @@ impl Parser {
     pub(super) fn call(
         &self,
         line: &str,
-        reading: Reading,
+        reading: LogContext,
         number: u64,
         note: &mut dyn FnMut(Option<&str>, Option<&str>),
     ) -> Result<Call, &'static str> {
@@ -176,7 +176,7 @@ fn guessed(text: &str, chosen: Chosen<'_>) -> io::Result<(Parser, String)> {
     let reads = |template: &Template| {
         let calls = lines.iter().filter(|line| {
             let values = template.read(line);
-            values.is_some_and(|values| values.call(Reading::default(), 0).is_ok())
+            values.is_some_and(|values| values.call(LogContext::default(), 0).is_ok())
         });
         calls.count()
     };

@@ -16,7 +16,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::replay::{
     call::{Call, End, folded},
-    fields::{self, Reading},
+    fields::{self, LogContext},
     lines::{Lines, Parser, detect},
     options::{LogOptions, invalid},
     recording::{Entry, HEAD, is_recording, next_entry},
@@ -158,9 +158,9 @@ struct Reader<'a> {
 }
 
 /// A reader that counts the bytes of a file.
-struct Counted<R>(R, Arc<AtomicU64>);
+struct CountingReader<R>(R, Arc<AtomicU64>);
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.0.read(into)?;
         // Relaxed: for a progress bar.
@@ -175,7 +175,7 @@ impl Reader<'_> {
             Some("-") => Box::new(io::stdin()),
             _ => Box::new(File::open(path)?),
         };
-        let mut raw = BufReader::with_capacity(BUFFER, Counted(raw, self.bytes.clone()));
+        let mut raw = BufReader::with_capacity(BUFFER, CountingReader(raw, self.bytes.clone()));
         let start = raw.fill_buf()?;
         if start.starts_with(b"\x28\xb5\x2f\xfd") {
             return Err(invalid(
@@ -240,7 +240,7 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, name: &str, file: impl BufRead, parser: &Parser) -> io::Result<()> {
-        let reading = Reading {
+        let reading = LogContext {
             zone: self.options.zone,
             upstream_times: self.options.upstream_times,
         };

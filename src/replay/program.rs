@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    algorithm::statistics::whole,
     ambient::clock::Clock,
     replay::{
         assertion::Assertion,
@@ -194,7 +195,7 @@ fn draw(progress: Progress, nanos: u64) {
         return;
     }
     let share = (bytes as f64 / of as f64).min(1.0);
-    let full = usize::try_from(crate::statistics::whole(share * 30.0)).unwrap_or(0);
+    let full = usize::try_from(whole(share * 30.0)).unwrap_or(0);
     let left = seconds / share.max(1e-3) * (1.0 - share);
     eprint!(
         "\r\x1b[2K[{}{}] {:.0} % {calls} calls, {left:.0} s left",

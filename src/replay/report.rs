@@ -93,7 +93,7 @@ impl Report {
                 .into_iter()
                 .map(|other| ("against".to_owned(), other))
                 .collect(),
-            rate_candidates(&bursts, &now, &survey),
+            rate_candidates(&bursts, &survey, &now),
             circuit_candidates(&now, question.now.is_client()),
             timeout_candidates(&survey, &now),
             place_candidates(&survey, &now),

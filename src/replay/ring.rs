@@ -24,7 +24,7 @@ pub(super) struct Ring {
     clock: Clock,
     /// The clock's start, in nanoseconds since 1970.
     epoch: u64,
-    shared: Arc<Shared>,
+    shared: Arc<WriterState>,
     writer: Thread,
 }
 
@@ -44,7 +44,7 @@ pub struct RecorderSnapshot {
 /// The state shared with the thread. Relaxed unless noted: statistics, and flags that the thread
 /// checks again.
 #[derive(Debug, Default)]
-struct Shared {
+struct WriterState {
     written: AtomicU64,
     lost: AtomicU64,
     /// The number of flushes requested.
@@ -64,7 +64,7 @@ impl Ring {
         let (sender, receiver) = sync_channel(ring.clamp(1, 1 << 24));
         let clock = Clock::start();
         let epoch = clock::epoch_nanos();
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<WriterState>::default();
         let writer = Writer {
             file,
             receiver,
@@ -130,7 +130,7 @@ impl Drop for Ring {
 struct Writer {
     file: RecordingWriter,
     receiver: Receiver<Call>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterState>,
     left: u64,
     /// The number of lost calls noted in the file.
     told: u64,

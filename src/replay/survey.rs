@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    algorithm::statistics::whole,
     replay::{
         call::{Call, End},
         histogram::Histogram,
@@ -16,7 +17,6 @@ use crate::{
         sorted::Calls,
         tally::Half,
     },
-    statistics::whole,
 };
 
 /// The content of a log, from one pass over it.

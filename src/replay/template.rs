@@ -1,6 +1,6 @@
 //! The format of an access log, from the text that nginx and Envoy are configured with.
 
-use crate::replay::fields::{Field, Values, Written};
+use crate::replay::fields::{Field, TimeFormat, Values};
 
 /// A line's format: fields, with text between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,9 +146,9 @@ fn nginx_field(name: &str, chosen: Chosen<'_>) -> Field {
         return Field::Host;
     }
     match name {
-        "time_local" => Field::Time(Written::Local, false),
-        "time_iso8601" => Field::Time(Written::Iso, false),
-        "msec" => Field::Time(Written::Epoch, false),
+        "time_local" => Field::Time(TimeFormat::Local, false),
+        "time_iso8601" => Field::Time(TimeFormat::Iso, false),
+        "msec" => Field::Time(TimeFormat::Epoch, false),
         "request_time" => Field::Duration(1_000_000_000),
         "upstream_response_time" => Field::UpstreamDuration(1_000_000_000),
         "status" => Field::Status,
@@ -170,8 +170,8 @@ fn envoy_field(name: &str, chosen: Chosen<'_>) -> Field {
     }
     if name.starts_with("START_TIME") {
         return match name.contains("%s") {
-            true => Field::Time(Written::Epoch, true),
-            false => Field::Time(Written::Iso, true),
+            true => Field::Time(TimeFormat::Epoch, true),
+            false => Field::Time(TimeFormat::Iso, true),
         };
     }
     match name {

@@ -46,7 +46,8 @@ enum Stage<Req, Err> {
 }
 
 /// The ready service and the request of the next attempt, or why it is not sent.
-type Next<'a, S, Req, Err> = Result<(&'a mut S, Req), Lost<Err, <S as Service<Req>>::Error>>;
+type ReadyAttempt<'a, S, Req, Err> =
+    Result<(&'a mut S, Req), Lost<Err, <S as Service<Req>>::Error>>;
 
 /// The reason why a planned retry was not sent.
 pub(super) enum Lost<Err, Inner> {
@@ -116,7 +117,7 @@ impl<S, Req, Err> Again<S, Req, Err> {
             impl Fn(&mut Req, Box<dyn Any + Send>),
         ),
         is_open: impl Fn() -> bool,
-    ) -> Poll<Next<'_, S, Req, Err>>
+    ) -> Poll<ReadyAttempt<'_, S, Req, Err>>
     where
         S: Service<Req>,
     {

@@ -20,7 +20,7 @@ use crate::{
         RetryHandle,
         again::{Again, Lost},
         plan::{Plan, Reading},
-        state::End,
+        state::RetryEnd,
     },
 };
 
@@ -39,7 +39,7 @@ pin_project! {
         #[pin]
         attempt: Option<S::Future>,
         // If nothing was kept: how to count a failure.
-        kept: Result<Kept<P::Snapshot>, End>,
+        kept: Result<Kept<P::Snapshot>, RetryEnd>,
         // The budget of the call's key.
         purse: B::Held,
         // If true, the budget has counted the call, which happens at the first poll.
@@ -51,7 +51,7 @@ pin_project! {
     }
 }
 
-type Answer<S, P, Req> = Result<
+type AttemptResult<S, P, Req> = Result<
     <P as Protocol<
         <S as Service<<P as Replay<Req>>::Request>>::Response,
         <S as Service<<P as Replay<Req>>::Request>>::Error,
@@ -71,7 +71,7 @@ where
     #[inline]
     pub(super) fn new(
         attempt: S::Future,
-        (kept, purse): (Result<Kept<P::Snapshot>, End>, B::Held),
+        (kept, purse): (Result<Kept<P::Snapshot>, RetryEnd>, B::Held),
         protocol: P,
         origin: O,
     ) -> Self {
@@ -100,8 +100,8 @@ where
     fn after(
         mut self: Pin<&mut Self>,
         read: Reading,
-        result: Answer<S, P, Req>,
-    ) -> Option<Answer<S, P, Req>> {
+        result: AttemptResult<S, P, Req>,
+    ) -> Option<AttemptResult<S, P, Req>> {
         let unsent = self.kept.as_ref().is_ok_and(|kept| {
             let proof = self.protocol.proof(read.advice, result.as_ref());
             proof.holds(|| self.protocol.was_taken(&kept.snapshot))
@@ -147,7 +147,7 @@ where
                 }
                 None => {
                     again.rejected();
-                    state.count(End::NotReplayable);
+                    state.count(RetryEnd::NotReplayable);
                     return Some(Ok(response));
                 }
             },
@@ -156,7 +156,7 @@ where
     }
 
     /// Plans the next attempt, or returns how the call ends.
-    fn plan(self: Pin<&mut Self>, read: Reading) -> Result<(), End> {
+    fn plan(self: Pin<&mut Self>, read: Reading) -> Result<(), RetryEnd> {
         let this = self.project();
         let state = this.origin.handle().state();
         if let (Advice::Rejected { .. }, Some(again)) = (read.advice, this.again.as_mut()) {
@@ -174,21 +174,21 @@ where
         );
         let plan = match plan {
             Ok(plan) => plan,
-            Err(End::NotRetryable) if read.outcome == Outcome::Success => {
+            Err(RetryEnd::NotRetryable) if read.outcome == Outcome::Success => {
                 if !read.counted {
                     state.succeeded(own);
                 }
                 return Err(match history {
-                    Some(_) => End::Recovered,
-                    None => End::FirstTry,
+                    Some(_) => RetryEnd::Recovered,
+                    None => RetryEnd::FirstTry,
                 });
             }
             Err(end) => {
                 // A budget that had no token has already counted the failure.
-                let asked = end == End::BudgetDenied && this.kept.is_ok();
+                let asked = end == RetryEnd::BudgetDenied && this.kept.is_ok();
                 // An unfit request of the caller says nothing about the upstream.
                 let fails = read.outcome != Outcome::Ignore;
-                if fails && !(read.counted || asked || end == End::Rejected) {
+                if fails && !(read.counted || asked || end == RetryEnd::Rejected) {
                     state.failed(own);
                 }
                 return Err(end);
@@ -206,7 +206,7 @@ where
     fn poll_again(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Answer<S, P, Req>>> {
+    ) -> Poll<Result<(), AttemptResult<S, P, Req>>> {
         let mut this = self.project();
         let again = this.again.as_mut().expect("polled after completion");
         let (protocol, kept) = (&*this.protocol, &*this.kept);
@@ -229,14 +229,14 @@ where
             Err(lost) => lost,
         };
         let (end, answer) = match lost {
-            Lost::NotReplayable(error) => (End::NotReplayable, Err(error)),
+            Lost::NotReplayable(error) => (RetryEnd::NotReplayable, Err(error)),
             Lost::NotReady(kept, error) => {
                 let error = kept.unwrap_or_else(|| protocol.not_ready(error));
-                (End::NotSent, Err(error))
+                (RetryEnd::NotSent, Err(error))
             }
-            Lost::TooLate(Some(error)) => (End::NotSent, Err(error)),
+            Lost::TooLate(Some(error)) => (RetryEnd::NotSent, Err(error)),
             Lost::TooLate(None) => (
-                End::NotSent,
+                RetryEnd::NotSent,
                 protocol.reject(this.origin.handle().state().too_late()),
             ),
         };
@@ -252,7 +252,7 @@ where
     S: Service<P::Request> + Clone,
     O: Origin<S, Handle = RetryHandle>,
 {
-    type Output = Answer<S, P, Req>;
+    type Output = AttemptResult<S, P, Req>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -279,7 +279,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         counting: &Counting,
-    ) -> Poll<Answer<S, P, Req>> {
+    ) -> Poll<AttemptResult<S, P, Req>> {
         loop {
             let mut this = self.as_mut().project();
             if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
@@ -302,7 +302,7 @@ where
                     let state = this.origin.handle().state();
                     if !state.fixed().retry_rejected {
                         // Without the plan, which would say the same: a rejection costs little.
-                        state.count(End::Rejected);
+                        state.count(RetryEnd::Rejected);
                         return Poll::Ready(result);
                     }
                 }

@@ -11,7 +11,7 @@ use crate::{
     protocol::{Advice, Kept},
     retry::{
         RetryConfig,
-        state::{Cause, End, State},
+        state::{Cause, RetryEnd, State},
     },
 };
 
@@ -78,31 +78,31 @@ impl Plan {
         (state, purse): (&State, &impl Purse),
         config: impl FnOnce() -> RetryConfig,
         read: Reading,
-        kept: &Result<Kept<T>, End>,
+        kept: &Result<Kept<T>, RetryEnd>,
         history: History,
         deadline: impl FnOnce(&T) -> Option<Deadline>,
-    ) -> Result<Self, End> {
+    ) -> Result<Self, RetryEnd> {
         let retryable = retryable(read, state.fixed().retry_rejected)?;
         let kept = kept.as_ref().map_err(|end| *end)?;
         if !read.unsent && !kept.idempotent {
             return Err(match retryable.cause {
-                Cause::Rejected => End::Rejected,
-                _ => End::NotRetryable,
+                Cause::Rejected => RetryEnd::Rejected,
+                _ => RetryEnd::NotRetryable,
             });
         }
         let config = config();
         let attempts = kept.attempts.unwrap_or(config.attempts);
         if history.retries + 1 >= attempts {
-            return Err(End::Exhausted);
+            return Err(RetryEnd::Exhausted);
         }
-        let (backoff, delay) = delay(&config, history, retryable.hint).ok_or(End::NotSent)?;
+        let (backoff, delay) = delay(&config, history, retryable.hint).ok_or(RetryEnd::NotSent)?;
         let deadline = deadline(&kept.snapshot).map(Deadline::moment);
         let at = clock::later(clock::moment(), delay);
         if deadline.is_some_and(|deadline| at >= deadline) {
-            return Err(End::NotSent);
+            return Err(RetryEnd::NotSent);
         }
         if state.is_open_at(purse.key(), at) {
-            return Err(End::NotSent);
+            return Err(RetryEnd::NotSent);
         }
         let free = read.unsent && !history.free_ride;
         let token = if free {
@@ -110,7 +110,7 @@ impl Plan {
         } else {
             state
                 .withdraw(purse.own(), read.counted)
-                .ok_or(End::BudgetDenied)?
+                .ok_or(RetryEnd::BudgetDenied)?
         };
         let history = History {
             retries: history.retries + 1,
@@ -140,9 +140,9 @@ impl History {
     }
 }
 
-fn retryable(read: Reading, retry_rejected: bool) -> Result<Retryable, End> {
+fn retryable(read: Reading, retry_rejected: bool) -> Result<Retryable, RetryEnd> {
     match read.advice {
-        Advice::Stop | Advice::DoNotRetry => Err(End::NotRetryable),
+        Advice::Stop | Advice::DoNotRetry => Err(RetryEnd::NotRetryable),
         Advice::Retry { after, .. } => Ok(Retryable {
             hint: after.into(),
             cause: cause(read.outcome, read.unsent),
@@ -157,7 +157,7 @@ fn retryable(read: Reading, retry_rejected: bool) -> Result<Retryable, End> {
                 cause: Cause::Rejected,
             })
         }
-        Advice::Rejected { .. } => Err(End::Rejected),
+        Advice::Rejected { .. } => Err(RetryEnd::Rejected),
     }
 }
 

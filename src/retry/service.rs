@@ -9,7 +9,7 @@ use crate::{
     observe::trace,
     protocol::{Plain, Protocol, Replay},
     resend::{FromService, Origin, Shared},
-    retry::{ResponseFuture, RetryHandle, state::End},
+    retry::{ResponseFuture, RetryHandle, state::RetryEnd},
     sync::Striped,
 };
 
@@ -80,7 +80,7 @@ where
     let (mut request, kept) = match begun {
         Ok(()) => {
             let (request, kept) = protocol.prepare(request);
-            (request, kept.ok_or(End::NotReplayable))
+            (request, kept.ok_or(RetryEnd::NotReplayable))
         }
         Err(end) => (protocol.once(request), Err(end)),
     };

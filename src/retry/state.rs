@@ -69,7 +69,7 @@ pub(super) struct State {
     /// The circuits beneath. Only calls that have failed read them.
     circuits: Option<Arc<dyn WatchedCircuits>>,
     hook: Hook,
-    counts: Counts,
+    counts: RetryCounts,
     /// The waits of a named layer.
     backoffs: Option<Durations>,
 }
@@ -84,7 +84,7 @@ pub(super) struct Fixed {
 
 /// The end of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum RetryEnd {
     FirstTry,
     Recovered,
     Exhausted,
@@ -110,7 +110,7 @@ pub(super) enum Cause {
 
 /// The counts. All Relaxed: statistics.
 #[derive(Debug)]
-struct Counts {
+struct RetryCounts {
     often: PerThread<Often>,
     /// Retries, by their [`Cause`].
     retries: [AtomicU64; Cause::ALL.len()],
@@ -143,7 +143,7 @@ impl State {
             fixed,
             circuits,
             hook,
-            counts: Counts {
+            counts: RetryCounts {
                 often: PerThread::default(),
                 retries: std::array::from_fn(|_| AtomicU64::new(0)),
                 recovered: AtomicU64::new(0),
@@ -185,14 +185,14 @@ impl State {
     /// Begins a call, or returns why its request is not worth keeping. `can_be_free` is true if a
     /// retry may turn out to need no token.
     #[inline]
-    pub(super) fn begin(&self, own: Option<&KeyBudget>, can_be_free: bool) -> Result<(), End> {
+    pub(super) fn begin(&self, own: Option<&KeyBudget>, can_be_free: bool) -> Result<(), RetryEnd> {
         if !self.retries_at_all.load(Ordering::Relaxed) {
-            return Err(End::Exhausted);
+            return Err(RetryEnd::Exhausted);
         }
         if self.purses.pays(own) || can_be_free {
             Ok(())
         } else {
-            Err(End::BudgetDenied)
+            Err(RetryEnd::BudgetDenied)
         }
     }
 
@@ -273,25 +273,25 @@ impl State {
         });
     }
 
-    pub(super) fn count(&self, end: End) {
+    pub(super) fn count(&self, end: RetryEnd) {
         let counts = &self.counts;
         let add = |count: &AtomicU64| {
             count.fetch_add(1, Ordering::Relaxed);
         };
         match end {
-            End::FirstTry => counts.often.add(1, |counts| &counts.first_try),
-            End::Recovered => add(&counts.recovered),
-            End::Exhausted => add(&counts.exhausted),
-            End::BudgetDenied => add(&counts.budget_denied),
-            End::NotRetryable => add(&counts.not_retryable),
-            End::NotReplayable => add(&counts.not_replayable),
-            End::Rejected => counts.often.add(1, |counts| &counts.rejected),
-            End::NotSent => add(&counts.not_sent),
+            RetryEnd::FirstTry => counts.often.add(1, |counts| &counts.first_try),
+            RetryEnd::Recovered => add(&counts.recovered),
+            RetryEnd::Exhausted => add(&counts.exhausted),
+            RetryEnd::BudgetDenied => add(&counts.budget_denied),
+            RetryEnd::NotRetryable => add(&counts.not_retryable),
+            RetryEnd::NotReplayable => add(&counts.not_replayable),
+            RetryEnd::Rejected => counts.often.add(1, |counts| &counts.rejected),
+            RetryEnd::NotSent => add(&counts.not_sent),
         }
         match end {
-            End::FirstTry | End::Recovered => trace::outcome("success"),
+            RetryEnd::FirstTry | RetryEnd::Recovered => trace::outcome("success"),
             // The layer that has rejected the call reports it.
-            End::Rejected => {}
+            RetryEnd::Rejected => {}
             _ => trace::outcome("failure"),
         }
     }
@@ -327,7 +327,7 @@ impl Cause {
     }
 }
 
-impl Counts {
+impl RetryCounts {
     fn causes(&self) -> Vec<(&'static str, u64)> {
         let causes = Cause::ALL.into_iter().zip(&self.retries);
         causes

@@ -54,12 +54,12 @@ pub struct Numbered;
 /// never waits, proves that to the compiler. The closure is taken out to be called, so that user
 /// code does not run under a lock.
 #[derive(Debug)]
-pub(super) struct Slot<F>(Mutex<Option<F>>);
+pub(super) struct ClosureSlot<F>(Mutex<Option<F>>);
 
 /// The innermost service. Always ready.
 #[derive(Debug)]
 pub struct Function<'a, F, M> {
-    slot: &'a Slot<F>,
+    slot: &'a ClosureSlot<F>,
     form: PhantomData<fn() -> M>,
 }
 
@@ -143,7 +143,7 @@ where
     }
 }
 
-impl<F> Slot<F> {
+impl<F> ClosureSlot<F> {
     pub(super) fn new(closure: F) -> Self {
         Self(Mutex::new(Some(closure)))
     }

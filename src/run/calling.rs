@@ -12,7 +12,7 @@ use crate::{
     retry::RetryLayer,
     run::{
         Attempts, Call, CallError, Function, Through,
-        attempts::{OnlyOnce, Slot},
+        attempts::{ClosureSlot, OnlyOnce},
     },
     timeout::{TimeoutLayer, until},
 };
@@ -204,7 +204,7 @@ impl<L: ?Sized, K, N> OneCall<'_, L, K, N> {
             }
             call.set_deadline(deadline);
         }
-        let slot = Slot::new(function);
+        let slot = ClosureSlot::new(function);
         // The service is ready without a poll: the innermost one always is, and the layers reject
         // in `call`.
         let mut service = layers.through(slot.function());

@@ -6,7 +6,7 @@ use crate::{
     protocol::Plain,
     resend::FromLayer,
     retry::{RetryConfig, RetryHandle, start},
-    run::{Attempts, Call, CallError, attempts::Slot, direct::Direct},
+    run::{Attempts, Call, CallError, attempts::ClosureSlot, direct::Direct},
 };
 
 /// Retries a plain async function while it fails: up to three attempts with a
@@ -82,7 +82,10 @@ where
     F: Attempts<M>,
     C: Classify<F::Value, F::Error>,
 {
-    let (slot, handle) = (Slot::new(function), RetryHandle::of_call(config.into()));
+    let (slot, handle) = (
+        ClosureSlot::new(function),
+        RetryHandle::of_call(config.into()),
+    );
     let mut service = slot.function();
     let protocol = Plain::classify(classifier).idempotent();
     let origin = FromLayer::new(&handle, service);

@@ -174,7 +174,7 @@ impl Default for BulkheadSettings {
 }
 
 #[cfg(feature = "http")]
-impl crate::settings::part::Part for BulkheadSettings {
+impl crate::settings::part::Switchable for BulkheadSettings {
     fn off() -> Self {
         Self {
             enabled: false,

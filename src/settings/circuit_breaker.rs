@@ -37,7 +37,7 @@ use crate::{
     feature = "schemars",
     derive(schemars::JsonSchema),
     schemars(
-        bound = "In: Place + schemars::JsonSchema",
+        bound = "In: BreakerContext + schemars::JsonSchema",
         rename = "{In}CircuitBreakerSettings",
         transform = crate::settings::schema::written("slow_calls")
     )
@@ -46,11 +46,11 @@ use crate::{
     remote = "Self",
     deny_unknown_fields,
     default,
-    bound = "In: Place",
+    bound = "In: BreakerContext",
     expecting = "fields with values"
 )]
 #[non_exhaustive]
-pub struct CircuitBreakerSettings<In: Place = Alone> {
+pub struct CircuitBreakerSettings<In: BreakerContext = Alone> {
     /// If false, it neither counts nor opens. Default `true`.
     #[serde(deserialize_with = "scalar")]
     pub enabled: bool,
@@ -146,7 +146,7 @@ pub struct SlowCallsSettings {
 }
 
 /// The context of a circuit breaker.
-pub trait Place: fmt::Debug + Clone + PartialEq + 'static {
+pub trait BreakerContext: fmt::Debug + Clone + PartialEq + 'static {
     /// Returns the settings in this context, unless a file sets others.
     fn config() -> BreakerConfig;
 }
@@ -170,40 +170,40 @@ pub enum Alone {}
 )]
 pub enum InClient {}
 
-impl Place for Alone {
+impl BreakerContext for Alone {
     fn config() -> BreakerConfig {
         BreakerConfig::default()
     }
 }
 
 #[cfg(feature = "http")]
-impl Place for InClient {
+impl BreakerContext for InClient {
     fn config() -> BreakerConfig {
         crate::stack::circuit_breaker_config()
     }
 }
 
-impl<'de, In: Place> Deserialize<'de> for CircuitBreakerSettings<In> {
+impl<'de, In: BreakerContext> Deserialize<'de> for CircuitBreakerSettings<In> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (read, written) = noted(deserializer, Self::deserialize)?;
         Ok(Self { written, ..read })
     }
 }
 
-impl<In: Place> Serialize for CircuitBreakerSettings<In> {
+impl<In: BreakerContext> Serialize for CircuitBreakerSettings<In> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Self::serialize(self, serializer)
     }
 }
 
-impl<In: Place> Default for CircuitBreakerSettings<In> {
+impl<In: BreakerContext> Default for CircuitBreakerSettings<In> {
     fn default() -> Self {
         In::config().into()
     }
 }
 
 #[cfg(feature = "http")]
-impl<In: Place> crate::settings::part::Part for CircuitBreakerSettings<In> {
+impl<In: BreakerContext> crate::settings::part::Switchable for CircuitBreakerSettings<In> {
     fn off() -> Self {
         Self {
             enabled: false,
@@ -212,7 +212,7 @@ impl<In: Place> crate::settings::part::Part for CircuitBreakerSettings<In> {
     }
 }
 
-impl<In: Place> From<BreakerConfig> for CircuitBreakerSettings<In> {
+impl<In: BreakerContext> From<BreakerConfig> for CircuitBreakerSettings<In> {
     fn from(config: BreakerConfig) -> Self {
         Self {
             enabled: true,
@@ -247,7 +247,7 @@ impl<In: Place> From<BreakerConfig> for CircuitBreakerSettings<In> {
     }
 }
 
-impl<In: Place> CircuitBreakerSettings<In> {
+impl<In: BreakerContext> CircuitBreakerSettings<In> {
     /// Returns the settings of the algorithm.
     #[must_use]
     pub fn config(&self) -> BreakerConfig {

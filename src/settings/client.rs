@@ -287,7 +287,7 @@ impl ClientSettings {
         let rates = (before.rate, before.burst, &before.rate_limit);
         let LimitMove { on, quota, manners } =
             rate_from(rates, (self.rate, self.burst, &self.rate_limit))?;
-        changes = changes.rate_of_file(on, quota, manners);
+        changes = changes.rate_of_file(quota, manners, on);
         let limits = (before.max_in_flight, &before.bulkhead);
         let limit = checked_calls((self.max_in_flight, &self.bulkhead))?;
         // With a rate the limit follows from it, with a queue that cannot be made any more.

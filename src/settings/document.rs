@@ -37,19 +37,19 @@ use crate::settings::{ReadError, read};
 ///
 /// Sections that are never read cause no error, so the file may hold other settings too.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Document(Value);
+pub struct Document(AnyValue);
 
 /// A value of any format.
 #[derive(Debug, Clone, PartialEq)]
-enum Value {
+enum AnyValue {
     Empty,
     Flag(bool),
     Natural(u64),
     Negative(i64),
     Decimal(f64),
     Text(String),
-    List(Vec<Value>),
-    Fields(Vec<(String, Value)>),
+    List(Vec<AnyValue>),
+    Fields(Vec<(String, AnyValue)>),
 }
 
 impl Document {
@@ -63,7 +63,7 @@ impl Document {
         let found = name
             .split('.')
             .try_fold(&self.0, |value, name| match value {
-                Value::Fields(fields) => {
+                AnyValue::Fields(fields) => {
                     let mut named = fields.iter().filter(|(field, _)| field == name);
                     named.next().map(|(_, value)| value)
                 }
@@ -88,9 +88,9 @@ impl Document {
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let value = AnyValue::deserialize(deserializer)?;
         match value {
-            Value::Fields(_) => Ok(Self(value)),
+            AnyValue::Fields(_) => Ok(Self(value)),
             _ => Err(de::Error::custom(
                 "a file of sections has fields with names",
             )),
@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Document {
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for AnyValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
     }
@@ -107,62 +107,62 @@ impl<'de> Deserialize<'de> for Value {
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
+    type Value = AnyValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value, a list, or fields with values")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Empty)
+    fn visit_unit<E>(self) -> Result<AnyValue, E> {
+        Ok(AnyValue::Empty)
     }
 
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Empty)
+    fn visit_none<E>(self) -> Result<AnyValue, E> {
+        Ok(AnyValue::Empty)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<AnyValue, D::Error> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
-        Ok(Value::Flag(flag))
+    fn visit_bool<E>(self, flag: bool) -> Result<AnyValue, E> {
+        Ok(AnyValue::Flag(flag))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Natural(number))
+    fn visit_u64<E>(self, number: u64) -> Result<AnyValue, E> {
+        Ok(AnyValue::Natural(number))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(u64::try_from(number).map_or(Value::Negative(number), Value::Natural))
+    fn visit_i64<E>(self, number: i64) -> Result<AnyValue, E> {
+        Ok(u64::try_from(number).map_or(AnyValue::Negative(number), AnyValue::Natural))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::Decimal(number))
+    fn visit_f64<E>(self, number: f64) -> Result<AnyValue, E> {
+        Ok(AnyValue::Decimal(number))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<AnyValue, E> {
+        Ok(AnyValue::Text(text.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<AnyValue, A::Error> {
         let mut values = Vec::new();
         while let Some(value) = list.next_element()? {
             values.push(value);
         }
-        Ok(Value::List(values))
+        Ok(AnyValue::List(values))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyValue, A::Error> {
         let mut fields = Vec::new();
         while let Some(field) = map.next_entry()? {
             fields.push(field);
         }
-        Ok(Value::Fields(fields))
+        Ok(AnyValue::Fields(fields))
     }
 }
 
-impl Value {
+impl AnyValue {
     fn fields(
         fields: &[(String, Self)],
     ) -> MapDeserializer<'_, impl Iterator<Item = (&str, &Self)>, Error> {
@@ -170,25 +170,25 @@ impl Value {
     }
 }
 
-impl<'de> Deserializer<'de> for &'de Value {
+impl<'de> Deserializer<'de> for &'de AnyValue {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self {
-            Value::Empty => visitor.visit_unit(),
-            Value::Flag(flag) => visitor.visit_bool(*flag),
-            Value::Natural(number) => visitor.visit_u64(*number),
-            Value::Negative(number) => visitor.visit_i64(*number),
-            Value::Decimal(number) => visitor.visit_f64(*number),
-            Value::Text(text) => visitor.visit_borrowed_str(text),
-            Value::List(values) => visitor.visit_seq(SeqDeserializer::new(values.iter())),
-            Value::Fields(fields) => visitor.visit_map(Value::fields(fields)),
+            AnyValue::Empty => visitor.visit_unit(),
+            AnyValue::Flag(flag) => visitor.visit_bool(*flag),
+            AnyValue::Natural(number) => visitor.visit_u64(*number),
+            AnyValue::Negative(number) => visitor.visit_i64(*number),
+            AnyValue::Decimal(number) => visitor.visit_f64(*number),
+            AnyValue::Text(text) => visitor.visit_borrowed_str(text),
+            AnyValue::List(values) => visitor.visit_seq(SeqDeserializer::new(values.iter())),
+            AnyValue::Fields(fields) => visitor.visit_map(AnyValue::fields(fields)),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self {
-            Value::Empty => visitor.visit_none(),
+            AnyValue::Empty => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
@@ -208,11 +208,11 @@ impl<'de> Deserializer<'de> for &'de Value {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self {
-            Value::Text(text) => {
+            AnyValue::Text(text) => {
                 let text: de::value::StrDeserializer<'_, Error> = text.as_str().into_deserializer();
                 text.deserialize_enum(name, variants, visitor)
             }
-            Value::Fields(fields) => MapAccessDeserializer::new(Value::fields(fields))
+            AnyValue::Fields(fields) => MapAccessDeserializer::new(AnyValue::fields(fields))
                 .deserialize_enum(name, variants, visitor),
             _ => self.deserialize_any(visitor),
         }
@@ -224,7 +224,7 @@ impl<'de> Deserializer<'de> for &'de Value {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Error> for &'de Value {
+impl<'de> IntoDeserializer<'de, Error> for &'de AnyValue {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {

@@ -71,7 +71,7 @@ pub use bulkhead::{BulkheadSettings, CodelSettings};
 pub use calls::{CallsSettings, OneCallSettings};
 #[cfg(feature = "http")]
 pub use circuit_breaker::InClient;
-pub use circuit_breaker::{Alone, CircuitBreakerSettings, Place, SlowCallsSettings};
+pub use circuit_breaker::{Alone, BreakerContext, CircuitBreakerSettings, SlowCallsSettings};
 #[cfg(feature = "http")]
 pub use client::{ClientSettings, ConfiguredClient};
 pub use dimensions::{DimensionSettings, DimensionsSettings, DimensionsUpdater};

@@ -17,7 +17,7 @@ use crate::settings::{
 
 /// A part of a stack that `"off"` removes.
 #[cfg(feature = "http")]
-pub(super) trait Part: Sized {
+pub(super) trait Switchable: Sized {
     /// Returns the part, switched off.
     fn off() -> Self;
 }
@@ -26,7 +26,7 @@ pub(super) trait Part: Sized {
 #[cfg(feature = "http")]
 pub(super) fn part<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
-    T: Part + Deserialize<'de>,
+    T: Switchable + Deserialize<'de>,
     D: Deserializer<'de>,
 {
     Fields::new(Some(T::off), |part: T| part).read(deserializer)
@@ -36,7 +36,7 @@ where
 #[cfg(feature = "http")]
 pub(super) fn optional_part<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
-    T: Part + Deserialize<'de>,
+    T: Switchable + Deserialize<'de>,
     D: Deserializer<'de>,
 {
     part(deserializer).map(Some)

@@ -156,7 +156,7 @@ impl Default for BackoffSettings {
 }
 
 #[cfg(feature = "http")]
-impl crate::settings::part::Part for RetrySettings {
+impl crate::settings::part::Switchable for RetrySettings {
     fn off() -> Self {
         Self {
             enabled: false,

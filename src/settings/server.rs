@@ -168,7 +168,7 @@ impl ServerSettings {
         let rates = (before.rate, before.burst, &before.rate_limit);
         let LimitMove { on, quota, manners } =
             rate_from(rates, (self.rate, self.burst, &self.rate_limit))?;
-        changes = changes.rate_of_file(on, quota, manners);
+        changes = changes.rate_of_file(quota, manners, on);
         let limits = (before.max_in_flight.map(OrOff::On), &before.bulkhead);
         let limit = (self.max_in_flight.map(OrOff::On), &self.bulkhead);
         let limit = checked_calls(limit)?;

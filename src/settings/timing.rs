@@ -190,7 +190,7 @@ impl TimeoutSettings {
 }
 
 #[cfg(feature = "http")]
-impl crate::settings::part::Part for HedgeSettings {
+impl crate::settings::part::Switchable for HedgeSettings {
     fn off() -> Self {
         Self {
             enabled: false,

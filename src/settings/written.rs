@@ -95,15 +95,15 @@ where
         return Ok((read?, Written::default()));
     }
     /// A guard that ends the notes, also if the format's code panics.
-    struct Ended;
+    struct NotesGuard;
 
-    impl Drop for Ended {
+    impl Drop for NotesGuard {
         fn drop(&mut self) {
             NOTES.set(None);
         }
     }
 
-    let ended = Ended;
+    let ended = NotesGuard;
     NOTES.set(Some(Notes::default()));
     let read = read(Noting {
         deserializer,

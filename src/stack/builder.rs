@@ -6,12 +6,12 @@ mod typed;
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use super::{
-    AnyHost, Client, ClientGates, ClientStack,
+    AnyHost, ClientGates, ClientStack, ClientWithoutProtocol,
     defaults::{ATTEMPT, TOTAL, circuit_breaker_config},
     hosts::Hosts,
     parts::{
-        Beside, CallsPart, FallbackPart, LimitPart, NoFallback, Own, Part, Places, RatePart,
-        Untried,
+        Beside, CallsPart, ClientBulkheadPart, FallbackPart, LimitPart, NoFallback, Own, Part,
+        RatePart, Untried,
     },
     resend::{Resend, Retrying},
 };
@@ -73,11 +73,11 @@ pub type BuiltClient<P, W, R, L, B, X, F> = ClientStack<
     P,
     W,
     <R as Resend<P, W>>::Layer,
-    ClientGates<W, <L as LimitPart>::Gate, <X as Beside>::With<<B as Places<W>>::Gate>>,
+    ClientGates<W, <L as LimitPart>::Gate, <X as Beside>::With<<B as ClientBulkheadPart<W>>::Gate>>,
     <F as FallbackPart<P>>::Layer,
 >;
 
-impl Client {
+impl ClientWithoutProtocol {
     /// Starts a stack for HTTP clients, such as hyper-util's: a circuit and a bulkhead for each
     /// host.
     pub fn http(self) -> ClientBuilder<http::Client> {

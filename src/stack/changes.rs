@@ -122,9 +122,9 @@ impl Changes {
     #[cfg(feature = "serde")]
     pub(crate) fn rate_of_file(
         mut self,
-        on: Option<bool>,
         quota: Option<(Rate, u32)>,
         manners: Option<Manners>,
+        on: Option<bool>,
     ) -> Self {
         self.rate = RateChange { on, quota, manners };
         self

@@ -8,7 +8,7 @@ use super::{
     ClientGates, ClientHandle,
     handle::Enabled,
     resend::Retries,
-    service::{Attempts, InStack},
+    service::{GatedAttempt, InStack},
     timed::{Sending, WithDeadline},
     updating::Updating,
 };
@@ -119,7 +119,7 @@ impl<P, W: HasKey<Key = Host>, R, L: Controlled, B: Controlled, F, A>
 impl<S, P: Clone, W, R, G, F, A> Layer<S> for ClientStack<P, W, R, G, F, A>
 where
     A: Layer<S>,
-    R: Layer<Attempts<A::Service, P, G>>,
+    R: Layer<GatedAttempt<A::Service, P, G>>,
     F: Layer<InStack<A::Service, P, W, R::Service>>,
 {
     type Service = F::Service;

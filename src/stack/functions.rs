@@ -16,7 +16,8 @@ use crate::{
 
 impl<P, W, R, G, F> ClientStack<P, W, R, G, F> {
     /// Runs a plain async function through the stack: see [`Run::run`]. For stacks of
-    /// [`plain`](super::Client::plain) clients, or with [one peer](super::ClientBuilder::one_peer).
+    /// [`plain`](super::ClientWithoutProtocol::plain) clients, or with [one
+    /// peer](super::ClientBuilder::one_peer).
     ///
     /// ```
     /// use std::time::Duration;

@@ -99,7 +99,7 @@ pub use changes::Changes;
 pub use client::{AnyHost, ClientStack};
 #[cfg(feature = "serde")]
 pub(crate) use defaults::circuit_breaker_config;
-pub use entry::{Client, Server, client, server};
+pub use entry::{ClientWithoutProtocol, ServerWithoutProtocol, client, server};
 pub use gates::ClientGates;
 pub use handle::{ClientHandle, ClientSnapshot, ServerHandle, ServerSnapshot};
 pub use parts::{NoFallback, Own, Untried};

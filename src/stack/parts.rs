@@ -4,7 +4,7 @@ mod dimensions;
 mod others;
 
 pub(super) use super::naming::named;
-pub(super) use others::{Beside, FallbackPart, Places};
+pub(super) use others::{Beside, ClientBulkheadPart, FallbackPart};
 pub use others::{NoFallback, Untried};
 
 use std::{hash::Hash, time::Duration};

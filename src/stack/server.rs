@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower::{Layer, layer::util::Identity};
 
 use super::{
-    Server, ServerHandle,
+    ServerHandle, ServerWithoutProtocol,
     defaults::{BUSY, TIMEOUT},
     parts::{
         Beside, BulkheadPart, CallsPart, FallbackPart, LimitPart, NoFallback, Own, RatePart,
@@ -76,7 +76,7 @@ pub type BuiltServer<P, L, B, X = Untried, F = NoFallback> = ServerStack<
 /// A service behind a [`ServerStack`] without a fallback.
 pub type ServerService<S, P, G = ServerGates> = Gated<Timeout<S, P>, BySettings<G, P>, P>;
 
-impl Server {
+impl ServerWithoutProtocol {
     /// Starts a stack for HTTP servers, such as an axum `Router`. Rejections are 429 and 503
     /// responses, with a `Retry-After`. If the wait is not known it is [a
     /// guess](http::Server::hint_when_busy) of one to three seconds.

@@ -26,7 +26,7 @@ use crate::{
 /// A service behind a [`ClientStack`](super::ClientStack) without a fallback, with the same
 /// parameters.
 pub type ClientService<S, P, W = ByHost, R = Retries<P, W>, G = ClientGates<W>> =
-    InStack<S, P, W, <R as Layer<Attempts<S, P, G>>>::Service>;
+    InStack<S, P, W, <R as Layer<GatedAttempt<S, P, G>>>::Service>;
 
 /// A client's stack around its service, as a service of its users' requests.
 ///
@@ -40,13 +40,13 @@ pub struct InStack<S, P, W = ByHost, T = Retried<S, P, W>> {
 
 /// A call that is retried, as in a stack with default settings.
 type Retried<S, P, W> =
-    Retry<Attempts<S, P, ClientGates<W>>, WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>;
+    Retry<GatedAttempt<S, P, ClientGates<W>>, WithDeadline<P>, KeyedBudgets<Host, InTimed<W>>>;
 
 /// The layers of a client. `R` sends attempts again.
 pub(super) type Layers<R, P> = Timeout<R, WithDeadline<P>>;
 
 /// An attempt, and the gates that it passes.
-pub(super) type Attempts<S, P, G> =
+pub(super) type GatedAttempt<S, P, G> =
     Gated<Timeout<Sending<S, P>, WithDeadline<P>>, G, WithDeadline<P>>;
 
 impl<S, P, W, T> InStack<S, P, W, T> {

@@ -42,7 +42,7 @@ impl<T> PerThread<T> {
     /// Adds to several counters of one slot.
     #[inline(always)]
     pub(crate) fn add_each(&self, counters: impl FnOnce(&T, fn(&AtomicU64, u64))) {
-        let slot = Slot::current();
+        let slot = ThreadSlot::current();
         let value = match self.slots[slot.number].get() {
             Some(value) => value,
             None => self.first(slot),
@@ -57,7 +57,7 @@ impl<T> PerThread<T> {
     }
 
     #[cold]
-    fn first(&self, slot: Slot) -> &T {
+    fn first(&self, slot: ThreadSlot) -> &T {
         self.slots[slot.number].get_or_init(|| Box::new(Padded((self.make)(self.size))))
     }
 
@@ -82,13 +82,13 @@ impl<T> fmt::Debug for PerThread<T> {
 
 /// The index of a thread's counters in each [`PerThread`].
 #[derive(Debug, Clone, Copy)]
-struct Slot {
+struct ThreadSlot {
     number: usize,
     /// If true, no other thread writes there.
     is_own: bool,
 }
 
-impl Slot {
+impl ThreadSlot {
     #[inline(always)]
     fn current() -> Self {
         match CURRENT_SLOT.try_with(Cell::get) {
@@ -124,19 +124,23 @@ impl Slot {
 thread_local! {
     /// A copy of the thread's slot. Unlike the [`OwnSlot`] it has no destructor, so that it is read
     /// without a check of whether it still exists.
-    static CURRENT_SLOT: Cell<Slot> = const { Cell::new(Slot::UNKNOWN) };
+    static CURRENT_SLOT: Cell<ThreadSlot> = const { Cell::new(ThreadSlot::UNKNOWN) };
 }
 
 /// An owned slot, given back when the thread ends.
-struct OwnSlot(Slot);
+struct OwnSlot(ThreadSlot);
 
 impl OwnSlot {
     fn take() -> Self {
         let count = u32::try_from(own_slots()).unwrap_or(u32::MAX);
-        Self(OWNERS.take(count).map_or_else(Slot::shared, |number| Slot {
-            number,
-            is_own: true,
-        }))
+        Self(
+            OWNERS
+                .take(count)
+                .map_or_else(ThreadSlot::shared, |number| ThreadSlot {
+                    number,
+                    is_own: true,
+                }),
+        )
     }
 }
 
@@ -144,7 +148,7 @@ impl Drop for OwnSlot {
     fn drop(&mut self) {
         if self.0.is_own {
             // First, so that the thread no longer counts as the owner.
-            let _ = CURRENT_SLOT.try_with(|current| current.set(Slot::UNKNOWN));
+            let _ = CURRENT_SLOT.try_with(|current| current.set(ThreadSlot::UNKNOWN));
             OWNERS.give_back(self.0.number);
         }
     }

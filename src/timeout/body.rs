@@ -18,7 +18,7 @@ use crate::{
     ambient::{clock, timer::CallTimer},
     timeout::{
         TimeoutReach, TimeoutScope,
-        limit::{FirstByte, Limit},
+        limit::{FirstByte, TimeLimit},
         scope::{Left, is_over},
     },
 };
@@ -81,7 +81,7 @@ impl FrameTimes {
     fn of(left: &Left) -> Option<Self> {
         let between = left.state.covers().between_frames;
         let first = match left.limit {
-            Limit::FirstByte(FirstByte { first, .. }) => Some(first),
+            TimeLimit::FirstByte(FirstByte { first, .. }) => Some(first),
             _ => None,
         };
         (first.is_some() || between.is_some()).then_some(Self {

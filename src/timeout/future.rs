@@ -24,7 +24,7 @@ use crate::{
         TimeoutScope,
         covers::TimerShare,
         hold::Hold,
-        limit::Limit,
+        limit::TimeLimit,
         scope::{Left, is_over, starts_over},
         state::{Ended, State},
     },
@@ -43,8 +43,8 @@ pin_project! {
         inner: Option<S::Future>,
         // `None` for a call that was sent and has not had to wait yet.
         rest: Option<Rest<S, Req>>,
-        limit: Limit,
-        within: Within<P>,
+        limit: TimeLimit,
+        within: TimedCall<P>,
         scope: PhantomData<fn() -> M>,
     }
 
@@ -63,12 +63,12 @@ pin_project! {
 }
 
 /// A call that has begun, until its end.
-pub(super) struct Within<P> {
+pub(super) struct TimedCall<P> {
     protocol: P,
     hold: Hold,
 }
 
-impl<P> Within<P> {
+impl<P> TimedCall<P> {
     #[inline(always)]
     pub(super) fn of(protocol: P, state: &Held<State>) -> Self {
         Self {
@@ -83,14 +83,14 @@ impl<P> Within<P> {
         &mut self,
         state: &Held<State>,
         request: &mut Req,
-    ) -> Result<Limit, Box<Rejected>>
+    ) -> Result<TimeLimit, Box<Rejected>>
     where
         P: CarryDeadline<Req>,
     {
         self.hold.enter(state)?;
         let limit = state.limit(&self.protocol, request);
         let limit = limit.ok_or_else(|| state.reject(RejectedKind::DeadlineExceeded))?;
-        if let Limit::ByCaller(_) = limit {
+        if let TimeLimit::ByCaller(_) = limit {
             // Its end is recorded.
             self.hold.keep(state);
         }
@@ -98,18 +98,23 @@ impl<P> Within<P> {
     }
 }
 
-impl<P> Within<P> {
+impl<P> TimedCall<P> {
     /// Returns whether the state records how long the call takes.
     fn records(&self) -> bool {
         self.hold.held().is_some_and(|state| state.records())
     }
 
-    fn is_over(&self, timer: &mut Option<CallTimer>, limit: Limit, cx: &mut Context<'_>) -> bool {
+    fn is_over(
+        &self,
+        timer: &mut Option<CallTimer>,
+        limit: TimeLimit,
+        cx: &mut Context<'_>,
+    ) -> bool {
         is_over(timer, (limit, self.records()), cx)
     }
 }
 
-impl<P> Drop for Within<P> {
+impl<P> Drop for TimedCall<P> {
     /// Also runs for a call that panics before there is a future.
     #[inline]
     fn drop(&mut self) {
@@ -171,7 +176,7 @@ impl<S, Req> Rest<S, Req> {
 }
 
 /// The inner answer, before the scope has passed it on.
-type Answer<S, P, Req> = Result<
+type InnerResult<S, P, Req> = Result<
     <P as Protocol<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Response<()>,
     <P as Protocol<<S as Service<Req>>::Response, <S as Service<Req>>::Error>>::Error,
 >;
@@ -181,7 +186,7 @@ where
     S: Service<Req>,
 {
     #[inline]
-    pub(super) fn sent(inner: S::Future, limit: Limit, within: Within<P>) -> Self {
+    pub(super) fn sent(inner: S::Future, limit: TimeLimit, within: TimedCall<P>) -> Self {
         Self {
             inner: Some(inner),
             rest: None,
@@ -191,7 +196,12 @@ where
         }
     }
 
-    pub(super) fn unready(service: S, request: Req, limit: Limit, within: Within<P>) -> Self {
+    pub(super) fn unready(
+        service: S,
+        request: Req,
+        limit: TimeLimit,
+        within: TimedCall<P>,
+    ) -> Self {
         Self {
             inner: None,
             rest: Some(Rest::Unready(Box::new(Unready {
@@ -206,11 +216,11 @@ where
     }
 
     /// Makes the future of a call that is rejected unsent.
-    pub(super) fn rejected(rejected: Box<Rejected>, within: Within<P>) -> Self {
+    pub(super) fn rejected(rejected: Box<Rejected>, within: TimedCall<P>) -> Self {
         Self {
             inner: None,
             rest: Some(Rest::Rejected(rejected)),
-            limit: Limit::Unlimited,
+            limit: TimeLimit::Unlimited,
             within,
             scope: PhantomData,
         }
@@ -226,7 +236,7 @@ where
     fn poll_unsent(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Answer<S, P, Req>>> {
+    ) -> Poll<Result<(), InnerResult<S, P, Req>>> {
         let mut this = self.as_mut().project();
         let mut unready = match this.rest.take() {
             Some(Rest::Unready(unready)) => unready,
@@ -269,7 +279,7 @@ where
         self: Pin<&mut Self>,
         announced: Option<Instant>,
         cx: &mut Context<'_>,
-    ) -> Poll<Answer<S, P, Req>> {
+    ) -> Poll<InnerResult<S, P, Req>> {
         let mut this = self.project();
         let (mut timer, waits) = match this.rest.take() {
             Some(Rest::Timer(timer)) => (Some(timer), None),
@@ -331,7 +341,7 @@ where
             _ => (inner.poll(cx), None),
         };
         if let Poll::Ready(result) = polled {
-            let Within { protocol, hold, .. } = &this.within;
+            let TimedCall { protocol, hold, .. } = &this.within;
             if let Some(rest) = this.rest {
                 rest.retract(hold);
             }

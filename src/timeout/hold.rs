@@ -9,7 +9,7 @@ use crate::{
     timeout::{
         covers::TimerShare,
         number,
-        state::{Entered, State},
+        state::{StackStripe, State},
     },
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Hold {
     /// The number of the state, for other calls.
     number: u32,
     share: TimerShare,
-    entered: Entered,
+    entered: StackStripe,
 }
 
 impl Hold {

@@ -11,7 +11,7 @@ use crate::{
     sync::Striped,
     timeout::{
         ResponseFuture, Timeout, TimeoutHandle, TimeoutReach, ToResponse, covers::Covers,
-        future::Within, state::State,
+        future::TimedCall, state::State,
     },
 };
 #[cfg(feature = "http")]
@@ -82,7 +82,7 @@ impl<P, M> TimeoutLayer<P, M> {
         Q: CarryDeadline<Req>,
     {
         let state = self.state.here();
-        let mut within = Within::of(protocol, state);
+        let mut within = TimedCall::of(protocol, state);
         match within.begin(state, &mut request) {
             Ok(limit) => ResponseFuture::sent(service.call(request), limit, within),
             Err(rejected) => ResponseFuture::rejected(rejected, within),

@@ -8,7 +8,7 @@ use crate::ambient::clock;
 
 /// The time that one call may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Limit {
+pub(super) enum TimeLimit {
     Unlimited,
     /// A number of nanoseconds, counted from the call's first wait: a call answered at once reads
     /// no clock.
@@ -72,7 +72,7 @@ impl ByCaller {
     }
 }
 
-impl Limit {
+impl TimeLimit {
     /// Returns the limit of the rest of a body, without the first byte's.
     #[cfg(feature = "http")]
     pub(super) fn whole(self) -> Self {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     ambient::{clock, timer::CallTimer},
     sync::Held,
-    timeout::{limit::Limit, state::State},
+    timeout::{limit::TimeLimit, state::State},
 };
 
 /// A scope: the timeout ends with the response. Over HTTP that is its head.
@@ -47,7 +47,7 @@ pub trait TimeoutScope<Res>: TimeoutReach {
     expect(dead_code, reason = "only HTTP has bodies")
 )]
 pub struct Left {
-    pub(super) limit: Limit,
+    pub(super) limit: TimeLimit,
     pub(super) until: Instant,
     pub(super) state: Held<State>,
 }
@@ -75,7 +75,7 @@ impl<Res> TimeoutScope<Res> for ToResponse {
 /// The timer knows since when if `records`.
 pub(super) fn is_over(
     timer: &mut Option<CallTimer>,
-    (limit, records): (Limit, bool),
+    (limit, records): (TimeLimit, bool),
     cx: &mut Context<'_>,
 ) -> bool {
     let Some(timer) = timer else {
@@ -90,11 +90,11 @@ pub(super) fn is_over(
 /// time is over.
 pub(super) fn starts_over(
     timer: &mut Option<CallTimer>,
-    (limit, since): (Limit, Option<Instant>),
+    (limit, since): (TimeLimit, Option<Instant>),
     cx: &mut Context<'_>,
 ) -> bool {
     let (since, until) = match limit {
-        Limit::For(nanos) => {
+        TimeLimit::For(nanos) => {
             let start = since.unwrap_or_else(clock::moment);
             let until = clock::later(start, Duration::from_nanos(nanos));
             (Some(start), Some(until))
@@ -115,7 +115,7 @@ pub(crate) async fn until<F: Future>(
     deadline: Instant,
     mut call: Pin<&mut F>,
 ) -> Option<F::Output> {
-    let (mut timer, limit) = (None, (Limit::Until(deadline), false));
+    let (mut timer, limit) = (None, (TimeLimit::Until(deadline), false));
     let in_time = poll_fn(|cx| match call.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending if is_over(&mut timer, limit, cx) => Poll::Ready(None),

@@ -12,7 +12,7 @@ use crate::{
     CarryDeadline,
     protocol::{Plain, Protocol},
     sync::Striped,
-    timeout::{ResponseFuture, TimeoutScope, ToResponse, future::Within, state::State},
+    timeout::{ResponseFuture, TimeoutScope, ToResponse, future::TimedCall, state::State},
 };
 
 /// A service behind a [`TimeoutLayer`](super::TimeoutLayer).
@@ -86,7 +86,7 @@ where
     fn call(&mut self, mut request: Req) -> Self::Future {
         let readiness = mem::replace(&mut self.readiness, Readiness::Unasked);
         let state = self.state.here();
-        let mut within = Within::of(self.protocol.clone(), state);
+        let mut within = TimedCall::of(self.protocol.clone(), state);
         let limit = match within.begin(state, &mut request) {
             Ok(limit) => limit,
             Err(rejected) => {

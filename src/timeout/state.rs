@@ -18,7 +18,7 @@ use crate::{
     observe::{self, CALL_DURATION, Instance, Observed, Tally, Totals, trace},
     timeout::{
         covers::{Covers, TimerShare},
-        limit::{ByCaller, FirstByte, Limit},
+        limit::{ByCaller, FirstByte, TimeLimit},
         number::Number,
     },
 };
@@ -48,7 +48,7 @@ pub(super) struct State {
 }
 
 /// The stripe on which a call is counted in its stack, plus one, if it is counted.
-pub(super) type Entered = Option<NonZeroU16>;
+pub(super) type StackStripe = Option<NonZeroU16>;
 
 /// The end of a call that was sent.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +97,7 @@ impl State {
     /// Counts a call that begins, unless its stack is draining. It [leaves](Self::leave) at its
     /// end.
     #[inline(always)]
-    pub(super) fn enter(&self) -> Result<Entered, Box<Rejected>> {
+    pub(super) fn enter(&self) -> Result<StackStripe, Box<Rejected>> {
         #[cfg(feature = "http")]
         if let Some(drain) = &self.drain {
             // There are at most 32 stripes.
@@ -109,7 +109,7 @@ impl State {
 
     /// Ends the call's count. A second call does nothing.
     #[inline]
-    pub(super) fn leave(&self, entered: &mut Entered) {
+    pub(super) fn leave(&self, entered: &mut StackStripe) {
         #[cfg(feature = "http")]
         if let (Some(drain), Some(stripe)) = (&self.drain, entered.take()) {
             drain.leave(usize::from(stripe.get()) - 1);
@@ -150,12 +150,12 @@ impl State {
     /// Returns the limit of a call that begins now. Writes the deadline into the request if the
     /// protocol wants that. `None` if the request's own deadline has passed.
     #[inline(always)]
-    pub(super) fn limit<P, Req>(&self, protocol: &P, request: &mut Req) -> Option<Limit>
+    pub(super) fn limit<P, Req>(&self, protocol: &P, request: &mut Req) -> Option<TimeLimit>
     where
         P: CarryDeadline<Req>,
     {
         if !self.enabled {
-            return Some(Limit::Unlimited);
+            return Some(TimeLimit::Unlimited);
         }
         let carried = protocol.deadline(request);
         let own = protocol.timeouts(request).and_then(|timeouts| {
@@ -168,7 +168,7 @@ impl State {
         let wants_deadline = protocol.wants_deadline(self.covers.attempts);
         if carried.is_none() && !self.covers.body && !wants_deadline {
             let limit = self.limit.load(Ordering::Relaxed);
-            return Some(Limit::For(own.map_or(limit, clock::nanos)));
+            return Some(TimeLimit::For(own.map_or(limit, clock::nanos)));
         }
         let own = own.unwrap_or_else(|| self.duration());
         let now = clock::moment_of_call();
@@ -178,9 +178,9 @@ impl State {
             Some(until) if until < end => {
                 self.learns.store(true, Ordering::Relaxed);
                 self.keeps_calls.store(true, Ordering::Relaxed);
-                (until, Limit::ByCaller(ByCaller::new(now, until, own)))
+                (until, TimeLimit::ByCaller(ByCaller::new(now, until, own)))
             }
-            _ => (end, Limit::Until(end)),
+            _ => (end, TimeLimit::Until(end)),
         };
         let limit = match self.covers.first_byte {
             None => limit,
@@ -196,12 +196,12 @@ impl State {
 
     /// Returns the limit with the deadline of the first byte, if that is earlier.
     #[cold]
-    fn first_byte(first: Instant, until: Instant, limit: Limit) -> Limit {
+    fn first_byte(first: Instant, until: Instant, limit: TimeLimit) -> TimeLimit {
         if first >= until {
             return limit;
         }
-        let by_caller = matches!(limit, Limit::ByCaller(_));
-        Limit::FirstByte(FirstByte::new(first, until, by_caller))
+        let by_caller = matches!(limit, TimeLimit::ByCaller(_));
+        TimeLimit::FirstByte(FirstByte::new(first, until, by_caller))
     }
 
     #[cfg(feature = "http")]
@@ -244,11 +244,11 @@ impl State {
     }
 
     /// Rejects a call whose time is over while it was in flight.
-    pub(super) fn time_out(&self, limit: Limit) -> Box<Rejected> {
+    pub(super) fn time_out(&self, limit: TimeLimit) -> Box<Rejected> {
         let (since, own) = match limit {
-            Limit::ByCaller(call) => (call.since(), Duration::from_nanos(call.own)),
+            TimeLimit::ByCaller(call) => (call.since(), Duration::from_nanos(call.own)),
             // A late first byte is not the caller's deadline.
-            Limit::FirstByte(
+            TimeLimit::FirstByte(
                 times @ FirstByte {
                     first,
                     by_caller: true,

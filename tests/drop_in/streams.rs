@@ -374,7 +374,7 @@ fn meter<A>(reports: &Reports) -> MeterLayer<impl Fn(&Request<A>) -> Settle + Cl
 }
 
 type Reports = Arc<Mutex<Vec<(Option<u64>, usage::End)>>>;
-type Settle = Box<dyn FnOnce(usage::Report) + Send>;
+type Settle = Box<dyn FnOnce(usage::UsageReport) + Send>;
 
 fn noted(reports: &Reports) -> Settle {
     let reports = reports.clone();

@@ -20,7 +20,7 @@ use tower_keep::{
         Protocol, grpc,
         http::{
             Client, Problem, Server, provider,
-            usage::{self, Report},
+            usage::{self, UsageReport},
         },
     },
     replay::{Format, Log, LogOptions},
@@ -275,7 +275,7 @@ fn metered(frames: Vec<Bytes>, shape: usage::Shape) -> String {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.build().unwrap().block_on(reads);
     let report = told.expect("each body is reported");
-    let Report {
+    let UsageReport {
         usage,
         end,
         unread,

@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use proptest::prelude::*;
 use tower_keep::protocol::http::usage::{
-    self, End, Report, Shape, Unread, Usage, UsageField, anthropic, openai,
+    self, End, Shape, Unread, Usage, UsageField, UsageReport, anthropic, openai,
 };
 
 /// Runs a future that waits for nothing.
@@ -54,7 +54,7 @@ impl Body for Frames {
     }
 }
 
-type Reports = Arc<Mutex<Vec<Report>>>;
+type Reports = Arc<Mutex<Vec<UsageReport>>>;
 
 fn response<B>(kind: &str, body: B) -> Response<B> {
     let mut response = Response::new(body);
@@ -77,7 +77,12 @@ fn metered<B: Body<Data = Bytes>>(
 }
 
 /// Reads all frames, and tells the one report, and the bytes.
-fn read_frames(kind: &str, frames: Vec<Bytes>, fails: bool, shape: Shape) -> (Report, Vec<Bytes>) {
+fn read_frames(
+    kind: &str,
+    frames: Vec<Bytes>,
+    fails: bool,
+    shape: Shape,
+) -> (UsageReport, Vec<Bytes>) {
     let body = Frames {
         frames: frames.into_iter(),
         fails,
@@ -97,11 +102,11 @@ fn read_frames(kind: &str, frames: Vec<Bytes>, fails: bool, shape: Shape) -> (Re
     (reports[0], passed)
 }
 
-fn read(kind: &str, text: &str, shape: Shape) -> Report {
+fn read(kind: &str, text: &str, shape: Shape) -> UsageReport {
     read_frames(kind, vec![text.to_owned().into()], false, shape).0
 }
 
-fn numbers(report: Report) -> (Option<u64>, Option<u64>) {
+fn numbers(report: UsageReport) -> (Option<u64>, Option<u64>) {
     let usage = report.usage.unwrap_or_default();
     (usage.input, usage.output)
 }
@@ -396,7 +401,7 @@ proptest! {
         let (split, passed) = read_frames(kind, frames.clone(), fails, shape.clone());
         let (one, _) = read_frames(kind, vec![whole], fails, shape);
         // A report at an event counts the bytes up to the end of that event's frame.
-        let told = |report: Report| (report.usage, report.end, report.unread, report.overlong);
+        let told = |report: UsageReport| (report.usage, report.end, report.unread, report.overlong);
         prop_assert_eq!(told(split), told(one));
         prop_assert_eq!(passed, frames);
     }

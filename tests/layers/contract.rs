@@ -35,7 +35,7 @@ use tower_keep::{
         Plain,
         http::{
             self,
-            usage::{MeterLayer, Report, openai},
+            usage::{MeterLayer, UsageReport, openai},
         },
     },
     rate_limit::{Dimension, Rate, RateLimitBuilder, RateLimitLayer},
@@ -526,7 +526,7 @@ fn meters() -> Case {
     let meter = MeterLayer::new(openai(), move |_: &Request<Empty<Bytes>>| {
         begun.fetch_add(1, Ordering::Relaxed);
         let ended = begun.clone();
-        move |_: Report| {
+        move |_: UsageReport| {
             ended.fetch_sub(1, Ordering::Relaxed);
         }
     });

@@ -6,7 +6,7 @@ use tower_keep::circuit_breaker::BreakerState;
 
 use crate::{
     drawing::{
-        KEEP, LEFT, MUTED, PAPER, PLAIN, Panel, RIGHT, Timeline, bold, heading, key, nice, page,
+        KEEP, LEFT, MUTED, PAPER, PLAIN, Panel, RIGHT, TimeAxis, bold, heading, key, nice, page,
         text,
     },
     measure::{Drill, Side},
@@ -32,7 +32,7 @@ pub(crate) fn draw(drill: &Drill, options: &Options) -> String {
 struct Plot<'a> {
     drill: &'a Drill,
     options: &'a Options,
-    time: Timeline,
+    time: TimeAxis,
 }
 
 impl<'a> Plot<'a> {
@@ -40,7 +40,7 @@ impl<'a> Plot<'a> {
         Self {
             drill,
             options,
-            time: Timeline {
+            time: TimeAxis {
                 end: drill.script.end(),
                 bin: BIN,
             },

@@ -22,7 +22,7 @@ use crate::{
     ConfigError,
     algorithm::adaptive::{
         AdaptiveLimit, Window,
-        failures::{Advice, Failures},
+        failures::{Failures, LimitStep},
         limit::{BACKOFF, Current},
     },
     config::number_within,
@@ -108,12 +108,12 @@ impl AdaptiveLimit for Aimd {
 
     fn update(&mut self, window: &Window) -> usize {
         let next = match self.failures.observe(window, self.current) {
-            Advice::Steer => {
+            LimitStep::Steer => {
                 self.before = None;
                 self.grow(window)
             }
-            Advice::Hold => self.current.limit,
-            Advice::Lower(_) => {
+            LimitStep::Hold => self.current.limit,
+            LimitStep::Lower(_) => {
                 self.before.get_or_insert(self.known);
                 let lower = self.current.limit * self.config.backoff;
                 if window.successes > 0 {
@@ -121,7 +121,7 @@ impl AdaptiveLimit for Aimd {
                 }
                 lower
             }
-            Advice::Return(limit) => {
+            LimitStep::Return(limit) => {
                 self.known = self.before.take().unwrap_or(self.known);
                 limit
             }

@@ -33,11 +33,11 @@ pub(super) struct Failures {
     times: u32,
     /// The average goodput while few calls fail.
     goodput: Option<f64>,
-    stage: Stage,
+    stage: TrialStage,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-enum Stage {
+enum TrialStage {
     /// Few calls fail.
     #[default]
     Watching,
@@ -59,12 +59,12 @@ struct Mark {
     share: f64,
     /// If true, few calls failed in the last window.
     few_fail: bool,
-    seen: Seen,
+    seen: WindowTotals,
 }
 
 /// Several windows under one limit.
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+struct WindowTotals {
     windows: u32,
     successes: f64,
     failures: f64,
@@ -73,7 +73,7 @@ struct Seen {
 
 /// The next step after a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Advice {
+pub(super) enum LimitStep {
     /// Failures give no reason to move the limit: steer by other signals.
     Steer,
     /// Stay at this limit.
@@ -85,50 +85,50 @@ pub(super) enum Advice {
 }
 
 impl Failures {
-    pub(super) fn observe(&mut self, window: &Window, current: Current) -> Advice {
+    pub(super) fn observe(&mut self, window: &Window, current: Current) -> LimitStep {
         let limit = current.limit;
         if window.is_overloaded() {
-            self.stage = Stage::Watching;
-            return Advice::Lower(limit * BACKOFF);
+            self.stage = TrialStage::Watching;
+            return LimitStep::Lower(limit * BACKOFF);
         }
         match self.stage {
-            Stage::Watching if self.is_too_bad(window) => {
+            TrialStage::Watching if self.is_too_bad(window) => {
                 let mark = Mark {
                     back: limit,
                     limit,
                     goodput: window.goodput().map(|now| mixed(self.goodput, now)),
                     share: window.failed(),
                     few_fail: false,
-                    seen: Seen::default(),
+                    seen: WindowTotals::default(),
                 };
                 self.lower(mark, limit)
             }
-            Stage::Watching => self.watch(window),
-            Stage::Lowering(mark) if window.failed() <= self.tolerated + FEW => {
+            TrialStage::Watching => self.watch(window),
+            TrialStage::Lowering(mark) if window.failed() <= self.tolerated + FEW => {
                 if !mark.few_fail {
                     // One such window may be chance: wait for a second.
                     let few_fail = true;
-                    self.stage = Stage::Lowering(Mark { few_fail, ..mark });
-                    return Advice::Hold;
+                    self.stage = TrialStage::Lowering(Mark { few_fail, ..mark });
+                    return LimitStep::Hold;
                 }
-                self.stage = Stage::Watching;
+                self.stage = TrialStage::Watching;
                 self.goodput = window.goodput();
                 if window.is_loaded() {
                     self.times = 0;
-                    Advice::Steer
+                    LimitStep::Steer
                 } else {
                     // The limit held no call back, so it is not why calls stopped failing.
-                    Advice::Return(mark.back)
+                    LimitStep::Return(mark.back)
                 }
             }
-            Stage::Lowering(mark) => self.compare(mark, window, current),
-            Stage::Checking(mark) => self.check(mark, window, limit),
+            TrialStage::Lowering(mark) => self.compare(mark, window, current),
+            TrialStage::Checking(mark) => self.check(mark, window, limit),
         }
     }
 
     /// Averages the goodput while few calls fail, and ends the tolerance of failures when its time
     /// is over.
-    fn watch(&mut self, window: &Window) -> Advice {
+    fn watch(&mut self, window: &Window) -> LimitStep {
         self.goodput = window.goodput().map(|now| mixed(self.goodput, now));
         if self.tolerated > 0.0 {
             self.windows += 1;
@@ -136,16 +136,16 @@ impl Failures {
                 self.tolerated = 0.0;
             }
         }
-        Advice::Steer
+        LimitStep::Steer
     }
 
-    fn lower(&mut self, mark: Mark, limit: f64) -> Advice {
-        self.stage = Stage::Lowering(mark);
-        Advice::Lower(limit * BACKOFF)
+    fn lower(&mut self, mark: Mark, limit: f64) -> LimitStep {
+        self.stage = TrialStage::Lowering(mark);
+        LimitStep::Lower(limit * BACKOFF)
     }
 
     /// Compares the goodput under a lower limit with the goodput at the mark.
-    fn compare(&mut self, mut mark: Mark, window: &Window, current: Current) -> Advice {
+    fn compare(&mut self, mut mark: Mark, window: &Window, current: Current) -> LimitStep {
         let limit = current.limit;
         mark.few_fail = false;
         let is_least = limit <= current.min;
@@ -155,45 +155,45 @@ impl Failures {
         }
         mark.seen.add(window);
         if !mark.seen.is_enough() {
-            self.stage = Stage::Lowering(mark);
-            return Advice::Hold;
+            self.stage = TrialStage::Lowering(mark);
+            return LimitStep::Hold;
         }
         let goodput = mark.seen.goodput();
         let fewer = goodput.zip(mark.goodput);
         let costs = fewer.is_some_and(|(now, before)| now < before * FEWER);
         if costs && mark.seen.share() > mark.share * FEWER_FAIL {
-            mark.seen = Seen::default();
-            self.stage = Stage::Checking(mark);
-            return Advice::Return(mark.back);
+            mark.seen = WindowTotals::default();
+            self.stage = TrialStage::Checking(mark);
+            return LimitStep::Return(mark.back);
         }
         if is_least && mark.seen.successes > 0.0 {
             // The limit cannot go lower.
             self.tolerate(mark.seen.share());
-            return Advice::Steer;
+            return LimitStep::Steer;
         }
         mark = Mark {
             limit,
             goodput,
             share: mark.seen.share(),
-            seen: Seen::default(),
+            seen: WindowTotals::default(),
             ..mark
         };
         self.lower(mark, limit)
     }
 
     /// Compares the goodput under the returned limit with the goodput at the mark.
-    fn check(&mut self, mut mark: Mark, window: &Window, limit: f64) -> Advice {
+    fn check(&mut self, mut mark: Mark, window: &Window, limit: f64) -> LimitStep {
         mark.seen.add(window);
         if !mark.seen.is_enough() {
-            self.stage = Stage::Checking(mark);
-            return Advice::Hold;
+            self.stage = TrialStage::Checking(mark);
+            return LimitStep::Hold;
         }
         let goodput = mark.seen.goodput();
         let again = goodput.zip(mark.goodput);
         if again.is_some_and(|(now, before)| now >= before * FEWER) {
             self.goodput = goodput;
             self.tolerate(mark.seen.share());
-            return Advice::Steer;
+            return LimitStep::Steer;
         }
         // The upstream has changed during the trial, so the comparison is void: start another.
         let mark = Mark {
@@ -202,13 +202,13 @@ impl Failures {
             goodput,
             share: mark.seen.share(),
             few_fail: false,
-            seen: Seen::default(),
+            seen: WindowTotals::default(),
         };
         self.lower(mark, limit)
     }
 
     fn tolerate(&mut self, share: f64) {
-        self.stage = Stage::Watching;
+        self.stage = TrialStage::Watching;
         self.tolerated = share;
         self.windows = 0;
         self.times = self.times.saturating_add(1);
@@ -223,7 +223,7 @@ impl Failures {
     }
 }
 
-impl Seen {
+impl WindowTotals {
     fn add(&mut self, window: &Window) {
         self.windows += 1;
         self.successes += f64::from(window.successes);

@@ -25,7 +25,7 @@ use crate::{
     algorithm::adaptive::{
         AdaptiveLimit, Window,
         baseline::{Baseline, Next},
-        failures::{Advice, Failures},
+        failures::{Failures, LimitStep},
         limit::Current,
     },
     config::number_within,
@@ -90,13 +90,13 @@ impl AdaptiveLimit for Gradient2 {
 
     fn update(&mut self, window: &Window) -> usize {
         let next = match self.failures.observe(window, self.current) {
-            Advice::Steer => match self.baseline.observe(window) {
+            LimitStep::Steer => match self.baseline.observe(window) {
                 Next::Steer(baseline, rtt) => self.steer(baseline, rtt, window),
                 Next::Limit(limit) => limit,
                 Next::Stay => self.current.limit,
             },
-            Advice::Hold => self.current.limit,
-            Advice::Lower(limit) | Advice::Return(limit) => {
+            LimitStep::Hold => self.current.limit,
+            LimitStep::Lower(limit) | LimitStep::Return(limit) => {
                 self.baseline.interrupt();
                 limit
             }

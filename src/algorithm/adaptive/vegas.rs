@@ -27,7 +27,7 @@ use crate::{
     algorithm::adaptive::{
         AdaptiveLimit, Window,
         baseline::{Baseline, Next},
-        failures::{Advice, Failures},
+        failures::{Failures, LimitStep},
         limit::{Current, count},
     },
 };
@@ -96,13 +96,13 @@ impl AdaptiveLimit for Vegas {
 
     fn update(&mut self, window: &Window) -> usize {
         let next = match self.failures.observe(window, self.current) {
-            Advice::Steer => match self.baseline.observe(window) {
+            LimitStep::Steer => match self.baseline.observe(window) {
                 Next::Steer(baseline, rtt) => self.steer(baseline, rtt, window),
                 Next::Limit(limit) => limit,
                 Next::Stay => self.current.limit,
             },
-            Advice::Hold => self.current.limit,
-            Advice::Lower(limit) | Advice::Return(limit) => {
+            LimitStep::Hold => self.current.limit,
+            LimitStep::Lower(limit) | LimitStep::Return(limit) => {
                 self.baseline.interrupt();
                 limit
             }

@@ -68,7 +68,7 @@ impl Breaker {
             if window.count_success_again(stamp, stripe) {
                 // Read after the count: see `cause_in_time`.
                 let watch = self.watch.load(Ordering::SeqCst);
-                if watch == 0 && !self.run.is_running(control.generation()) {
+                if watch == 0 && !self.streak.is_running(control.generation()) {
                     return None;
                 }
                 return self.judge_success(control, stamp, now);
@@ -303,11 +303,11 @@ impl Breaker {
         let (class, generation) = (finding.class, control.generation());
         let run = match finding {
             _ if class.is_failure() => self
-                .run
+                .streak
                 .fail(generation, || self.generation() == generation),
             Finding { ended: false, .. } => 0,
             _ => {
-                self.run.end(generation);
+                self.streak.end(generation);
                 0
             }
         };

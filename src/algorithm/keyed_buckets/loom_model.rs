@@ -132,7 +132,7 @@ fn two_callers_of_a_moved_key_do_not_earn_twice() {
 #[test]
 fn a_debt_is_not_lost_to_an_eviction() {
     for debt in [
-        Tat::charge as fn(&Tat, Pace, u64, u64) -> Change,
+        Tat::charge as fn(&Tat, Pace, u64, u64) -> TatChange,
         |tat, pace, _, now| tat.close_until(pace, now + 3 * SECOND, now),
     ] {
         bounded(move || {

@@ -20,7 +20,7 @@ use crate::{
 /// mixture. So a span of time that contains a change admits at most what the old quota allows up to
 /// it, plus what the new quota allows after it.
 #[derive(Debug)]
-pub(crate) struct Quota {
+pub(crate) struct AtomicQuota {
     /// `burst:27 | shift:5 | mantissa:32`, where the interval is `mantissa << shift`. It publishes
     /// nothing else, so all accesses are Relaxed.
     word: AtomicU64,
@@ -51,7 +51,7 @@ pub(crate) struct Pace {
     pub(crate) scale: Scale,
 }
 
-impl Quota {
+impl AtomicQuota {
     pub(crate) fn new(rate: Rate, burst: u32) -> Result<Self, ConfigError> {
         let scale = Scale::of(rate);
         Ok(Self {
@@ -257,7 +257,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000 * 128;
 
     fn interval_of(rate: Rate) -> u64 {
-        let pace = Quota::new(rate, 1).unwrap().pace();
+        let pace = AtomicQuota::new(rate, 1).unwrap().pace();
         pace.interval << (7 - pace.scale.bits)
     }
 
@@ -306,14 +306,17 @@ mod tests {
             Rate::per_day(1),
             Rate::per_day(7),
         ]) {
-            assert_eq!(Quota::new(rate, 1).unwrap().pace().rate(), rate);
+            assert_eq!(AtomicQuota::new(rate, 1).unwrap().pace().rate(), rate);
         }
         assert_eq!(
-            Quota::new(Rate::per_minute(600), 1).unwrap().pace().rate(),
+            AtomicQuota::new(Rate::per_minute(600), 1)
+                .unwrap()
+                .pace()
+                .rate(),
             Rate::per_second(10)
         );
         // Not a whole number in any of these periods: the result is the interval, as rounded up.
-        let week = Quota::new(Rate::new(1, Duration::from_secs(7 * 86_400)), 1)
+        let week = AtomicQuota::new(Rate::new(1, Duration::from_secs(7 * 86_400)), 1)
             .unwrap()
             .pace()
             .rate();
@@ -322,7 +325,7 @@ mod tests {
 
     #[test]
     fn refuses_settings_that_cannot_work() {
-        let refused = |rate, burst| Quota::new(rate, burst).unwrap_err().field;
+        let refused = |rate, burst| AtomicQuota::new(rate, burst).unwrap_err().field;
         assert_eq!(refused(Rate::per_second(0), 1), "rate");
         assert_eq!(refused(Rate::new(1, Duration::ZERO), 1), "rate");
         assert_eq!(
@@ -341,7 +344,7 @@ mod tests {
             count in 1u64..1 << 40, nanos in 1u64..1 << 54, burst in 1u32..=MAX_BURST,
         ) {
             let rate = Rate::new(count, Duration::from_nanos(nanos));
-            if let Ok(quota) = Quota::new(rate, burst) {
+            if let Ok(quota) = AtomicQuota::new(rate, burst) {
                 let pace = quota.pace();
                 let exact = (u128::from(nanos) << pace.scale.bits).div_ceil(u128::from(count));
                 prop_assert_eq!(pace.burst, u64::from(burst));
@@ -362,9 +365,12 @@ mod loom_model {
     #[test]
     fn a_reader_never_sees_a_mixture_of_two_quotas() {
         loom::model(|| {
-            let quota = Arc::new(Quota::new(Rate::per_second(10), 10).unwrap());
-            let [old, new] = [(10, 10), (1000, 3)]
-                .map(|(rate, burst)| Quota::new(Rate::per_second(rate), burst).unwrap().pace());
+            let quota = Arc::new(AtomicQuota::new(Rate::per_second(10), 10).unwrap());
+            let [old, new] = [(10, 10), (1000, 3)].map(|(rate, burst)| {
+                AtomicQuota::new(Rate::per_second(rate), burst)
+                    .unwrap()
+                    .pace()
+            });
             let other = quota.clone();
             let thread = thread::spawn(move || other.update(Rate::per_second(1000), 3).unwrap());
             let seen = quota.pace();

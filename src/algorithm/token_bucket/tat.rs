@@ -23,7 +23,7 @@ pub(crate) struct Tat {
 
 /// The words before and after a change, so that it can be undone.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Change {
+pub(crate) struct TatChange {
     before: u64,
     after: u64,
 }
@@ -42,7 +42,7 @@ impl Tat {
 
     /// Does the same as [`acquire`](Self::acquire), for a caller that may have to undo it.
     #[inline]
-    pub(crate) fn take(&self, pace: Pace, cost: u64, now: u64) -> Result<Change, OverLimit> {
+    pub(crate) fn take(&self, pace: Pace, cost: u64, now: u64) -> Result<TatChange, OverLimit> {
         self.take_late(pace, cost, now, now)
     }
 
@@ -58,7 +58,7 @@ impl Tat {
         cost: u64,
         due: u64,
         now: u64,
-    ) -> Result<Change, OverLimit> {
+    ) -> Result<TatChange, OverLimit> {
         // One comparison for both cases: a cost of 0 wraps to the largest number.
         if cost.wrapping_sub(1) >= pace.burst {
             return self.take_unusual(cost);
@@ -80,9 +80,9 @@ impl Tat {
 
     /// Admits a cost of 0, even if the bucket is in debt. A cost above the burst never fits.
     #[cold]
-    fn take_unusual(&self, cost: u64) -> Result<Change, OverLimit> {
+    fn take_unusual(&self, cost: u64) -> Result<TatChange, OverLimit> {
         let before = self.word.load(Ordering::Relaxed);
-        let unchanged = Change {
+        let unchanged = TatChange {
             before,
             after: before,
         };
@@ -118,8 +118,8 @@ impl Tat {
 
     /// Undoes a change, unless another change has followed. In that case the units stay taken: time
     /// may have paid for them already, and giving them back would admit too many.
-    pub(crate) fn undo(&self, change: Change) {
-        let Change { before, after } = change;
+    pub(crate) fn undo(&self, change: TatChange) {
+        let TatChange { before, after } = change;
         // The loser leaves the bucket with too little, never with too much.
         let _ = self
             .word
@@ -146,12 +146,12 @@ impl Tat {
         });
     }
 
-    pub(crate) fn charge(&self, pace: Pace, cost: u64, now: u64) -> Change {
+    pub(crate) fn charge(&self, pace: Pace, cost: u64, now: u64) -> TatChange {
         let units = cost.saturating_mul(pace.interval);
         self.raise(pace.scale, now, |ahead| ahead.saturating_add(units))
     }
 
-    pub(crate) fn close_until(&self, pace: Pace, until: u64, now: u64) -> Change {
+    pub(crate) fn close_until(&self, pace: Pace, until: u64, now: u64) -> TatChange {
         let closed = pace.scale.units(until.saturating_sub(now));
         // At `until` one unit fits.
         self.raise(pace.scale, now, |ahead| {
@@ -190,7 +190,7 @@ impl Tat {
 
     /// Moves the TAT away from `now`, but never further than [`Scale::max_ahead`]: a debt beyond
     /// that is forgotten. A TAT that is further ahead already, because the clock went back, stays.
-    fn raise(&self, scale: Scale, now: u64, further: impl Fn(u64) -> u64) -> Change {
+    fn raise(&self, scale: Scale, now: u64, further: impl Fn(u64) -> u64) -> TatChange {
         let Ok(change) = self.change(scale, now, |ahead| {
             Ok::<_, Infallible>(further(ahead).min(scale.max_ahead()).max(ahead))
         });
@@ -204,7 +204,7 @@ impl Tat {
         scale: Scale,
         now: u64,
         new: impl Fn(u64) -> Result<u64, E>,
-    ) -> Result<Change, E> {
+    ) -> Result<TatChange, E> {
         let moment = scale.moment(now);
         let mut tat = self.word.load(Ordering::Relaxed);
         loop {
@@ -214,7 +214,7 @@ impl Tat {
                 .compare_exchange_weak(tat, changed, Ordering::AcqRel, Ordering::Relaxed)
             {
                 Ok(before) => {
-                    return Ok(Change {
+                    return Ok(TatChange {
                         before,
                         after: changed,
                     });

@@ -3,7 +3,7 @@ use std::iter;
 use proptest::prelude::*;
 
 use super::{
-    quota::{Pace, Quota},
+    quota::{AtomicQuota, Pace},
     *,
 };
 
@@ -258,7 +258,7 @@ fn the_wait_of_a_queue_is_that_of_its_last() {
     let bucket = bucket(Rate::per_second(10), 3);
     assert_eq!(bucket.wait(3, 0), Duration::ZERO);
     assert_eq!(bucket.wait(13, 0), Duration::from_secs(1));
-    let scale = Quota::new(Rate::per_second(10), 3).unwrap().scale();
+    let scale = AtomicQuota::new(Rate::per_second(10), 3).unwrap().scale();
     assert_eq!(
         bucket.wait(u64::MAX, 0),
         Duration::from_nanos(scale.nanos(u64::MAX - scale.units(300 * MILLI)))

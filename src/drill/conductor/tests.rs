@@ -37,7 +37,7 @@ fn over_the_clock(scenario: &Scenario, seed: u64) -> Vec<u64> {
         let world = World::new(model(scenario, seed), vec!["shop".into()]);
         let upstream = PlainKind::<()>::upstream(world.clone(), &()).unwrap();
         let clients = vec![vec![PlainKind::<()>::bare(upstream)]];
-        let asks: Vec<Ask<()>> = vec![Arc::new(|_| ())];
+        let asks: Vec<RequestFn<()>> = vec![Arc::new(|_| ())];
         let conductor = Conductor::new(world, (scenario, seed), &clients, &asks);
         tokio::task::unconstrained(conductor.run()).await
     });
@@ -51,7 +51,7 @@ fn by_the_model(scenario: &Scenario, seed: u64) -> Vec<u64> {
     let (mut asked, mut took) = (Vec::new(), Vec::new());
     let mut settle = |model: &mut Model, asked: &[(u64, _)], until| {
         while let Some((at, event)) = model.agenda.pop(until) {
-            let Event::Depart(id) = event else {
+            let AgendaEvent::Depart(id) = event else {
                 panic!("{event:?}");
             };
             drop(model.depart(id, at));

@@ -30,10 +30,10 @@ fn run(workers: u32, mean: Duration, load: f64, calls: u32) -> (f64, f64) {
     (waited / mean.as_secs_f64(), seen.started as f64 / at)
 }
 
-fn settle(model: &mut Model, at: u64, event: Event) {
+fn settle(model: &mut Model, at: u64, event: AgendaEvent) {
     match event {
-        Event::Depart(id) => drop(model.depart(id, at)),
-        Event::Change(number) => drop(model.change(number, at)),
+        AgendaEvent::Depart(id) => drop(model.depart(id, at)),
+        AgendaEvent::Change(number) => drop(model.change(number, at)),
         _ => panic!("{event:?}"),
     }
 }
@@ -80,12 +80,12 @@ fn troubled(trouble: Trouble, servers: Servers) -> Model {
         },
     );
     let mut model = Model::new(vec![servers], timeline, 1);
-    settle(&mut model, 0, Event::Change(0));
+    settle(&mut model, 0, AgendaEvent::Change(0));
     model
 }
 
 /// Sends calls, one each millisecond, and returns their answers up to the end.
-fn answers(model: &mut Model, calls: u64) -> Vec<Answer> {
+fn answers(model: &mut Model, calls: u64) -> Vec<UpstreamAnswer> {
     let waker = Waker::noop();
     let mut waiting = Vec::new();
     let mut answers = Vec::new();
@@ -108,7 +108,7 @@ fn a_share_of_calls_fails_as_the_trouble_says() {
     let answers = answers(&mut model, 1000);
     let failed = answers
         .iter()
-        .filter(|answer| **answer == Answer::Failed(500));
+        .filter(|answer| **answer == UpstreamAnswer::Failed(500));
     assert!((250..350).contains(&failed.count()));
     assert_eq!(answers.len(), 1000);
 }
@@ -127,7 +127,7 @@ fn more_than_the_queue_holds_is_answered_at_once() {
     let answers = answers(&mut model, 10);
     let overloaded = answers
         .iter()
-        .filter(|answer| **answer == Answer::Overloaded);
+        .filter(|answer| **answer == UpstreamAnswer::Overloaded);
     assert_eq!(overloaded.count(), 6);
     assert_eq!(answers.len(), 10);
 }
@@ -185,7 +185,7 @@ fn a_restart_loses_a_share_of_the_calls_in_flight() {
     );
     let mut model = Model::new(vec![servers], timeline, 1);
     let answers = answers(&mut model, 1000);
-    assert_eq!(answers, [Answer::Reset; 1000]);
+    assert_eq!(answers, [UpstreamAnswer::Reset; 1000]);
     assert_eq!(model.upstreams[0].busy, 0);
 }
 
@@ -199,5 +199,5 @@ fn the_last_is_first_where_that_is_set() {
     let Arrival::Waits(last) = ids[2] else {
         panic!("there is room");
     };
-    assert_eq!(model.jobs.find(last).unwrap().stage, Stage::Runs);
+    assert_eq!(model.jobs.find(last).unwrap().stage, JobStage::Runs);
 }

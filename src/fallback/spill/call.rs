@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A call under way.
-struct Call<'a, P: Replay<Req>, Req, Res> {
+struct RunningCall<'a, P: Replay<Req>, Req, Res> {
     shared: &'a Shared<P, P::Request, Res>,
     /// The request of the first backend that is tried.
     first: Option<P::Request>,
@@ -66,7 +66,7 @@ where
         Token::begin_call(budget);
     }
     let (first, kept) = protocol.prepare(request);
-    let mut call = Call {
+    let mut call = RunningCall {
         shared: &shared,
         first: Some(first),
         kept,
@@ -83,7 +83,7 @@ where
     call.end(answer)
 }
 
-impl<P, Req, Res> Call<'_, P, Req, Res>
+impl<P, Req, Res> RunningCall<'_, P, Req, Res>
 where
     P: Protocol<Res, BoxError, Error = BoxError, Response<()> = Res>,
     P: Replay<Req>,

@@ -13,7 +13,7 @@ use tower::{BoxError, Service};
 use super::{
     call,
     shared::Shared,
-    state::{Counts, State},
+    state::{BackendCounts, State},
 };
 use crate::{
     CarryDeadline,
@@ -147,7 +147,7 @@ impl SpillHandle {
     #[must_use]
     pub fn snapshot(&self) -> Vec<SpillSnapshot> {
         let counts = self.state.counts().into_iter().enumerate();
-        let of = |(place, (name, counts)): (usize, (&'static str, Counts))| {
+        let of = |(place, (name, counts)): (usize, (&'static str, BackendCounts))| {
             let [
                 answered,
                 unfit,

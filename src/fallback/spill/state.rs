@@ -12,18 +12,18 @@ use crate::{
 };
 
 /// The counts of a backend's results, in the order of their names.
-pub(super) type Counts = [u64; RESULTS.len()];
+pub(super) type BackendCounts = [u64; RESULTS.len()];
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) name: Option<&'static str>,
     clock: Clock,
-    backends: Vec<Place>,
+    backends: Vec<BackendState>,
 }
 
 /// The state of one backend.
 #[derive(Debug)]
-struct Place {
+struct BackendState {
     name: &'static str,
     /// The time from which the backend may be tried again, in nanoseconds since the clock's start.
     /// Relaxed: it publishes nothing else, and a call that races a new pause may still try.
@@ -37,7 +37,7 @@ impl State {
         name: Option<&'static str>,
         backends: impl Iterator<Item = &'static str>,
     ) -> Self {
-        let place = |name| Place {
+        let place = |name| BackendState {
             name,
             cools_until: AtomicU64::new(0),
             counts: Default::default(),
@@ -75,8 +75,8 @@ impl State {
         }
     }
 
-    pub(super) fn counts(&self) -> Vec<(&'static str, Counts)> {
-        let of = |place: &Place| {
+    pub(super) fn counts(&self) -> Vec<(&'static str, BackendCounts)> {
+        let of = |place: &BackendState| {
             let counts = std::array::from_fn(|at| place.counts[at].load(Ordering::Relaxed));
             (place.name, counts)
         };
@@ -94,7 +94,7 @@ impl Observed for State {
     }
 
     fn observe(&self) -> Instance {
-        let of_backend = |(name, counts): (&'static str, Counts)| {
+        let of_backend = |(name, counts): (&'static str, BackendCounts)| {
             let results = RESULTS.into_iter().zip(counts);
             results.map(move |(result, count)| (name, result, count))
         };

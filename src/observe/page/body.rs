@@ -17,9 +17,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::{hub::Listener, model::difference};
 
 /// The body of a [`Page`](super::Page)'s answers.
-pub struct PageBody(Kind);
+pub struct PageBody(PageContent);
 
-enum Kind {
+enum PageContent {
     Text(Bytes),
     Events(Box<Events>),
 }
@@ -33,14 +33,14 @@ struct Events {
 
 impl PageBody {
     pub(super) fn text(text: impl Into<Bytes>) -> Self {
-        Self(Kind::Text(text.into()))
+        Self(PageContent::Text(text.into()))
     }
 
     pub(super) fn events(listener: Listener) -> Self {
         let mut ticks = interval(Duration::from_secs(1));
         // A slow connection receives one event for several seconds.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self(Kind::Events(Box::new(Events {
+        Self(PageContent::Events(Box::new(Events {
             listener,
             ticks,
             told: None,
@@ -84,21 +84,21 @@ impl Body for PageBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let data = match &mut self.0 {
-            Kind::Text(text) if text.is_empty() => None,
-            Kind::Text(text) => Some(std::mem::take(text)),
-            Kind::Events(events) => ready!(events.poll(cx)),
+            PageContent::Text(text) if text.is_empty() => None,
+            PageContent::Text(text) => Some(std::mem::take(text)),
+            PageContent::Events(events) => ready!(events.poll(cx)),
         };
         Poll::Ready(data.map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Kind::Text(text) if text.is_empty())
+        matches!(&self.0, PageContent::Text(text) if text.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Kind::Events(_) => SizeHint::default(),
+            PageContent::Text(text) => SizeHint::with_exact(text.len() as u64),
+            PageContent::Events(_) => SizeHint::default(),
         }
     }
 }
@@ -106,8 +106,8 @@ impl Body for PageBody {
 impl fmt::Debug for PageBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::Text(_) => "PageBody::Text",
-            Kind::Events(_) => "PageBody::Events",
+            PageContent::Text(_) => "PageBody::Text",
+            PageContent::Events(_) => "PageBody::Events",
         })
     }
 }

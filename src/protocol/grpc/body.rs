@@ -14,7 +14,7 @@ use tonic::Code;
 
 use super::{
     codes::Codes,
-    status::{Ended, code_of},
+    status::{CallStatus, code_of},
 };
 use crate::{
     Outcome,
@@ -108,7 +108,7 @@ where
     B::Error: 'static,
 {
     /// Returns the end of the call, if `peek` found it.
-    pub(super) fn ended(&self) -> Option<Ended> {
+    pub(super) fn ended(&self) -> Option<CallStatus> {
         let next = self.early.next.as_ref()?;
         read(next, self.missing)
     }
@@ -134,7 +134,7 @@ where
         let ended = read(&polled, *this.missing).or_else(|| {
             // A reader that sees the end does not poll again.
             let ended = this.early.is_empty() && body.is_end_stream();
-            ended.then(|| Ended::with(*this.missing))
+            ended.then(|| CallStatus::with(*this.missing))
         });
         if let Some(ended) = ended {
             if let Some(permit) = this.permit.take() {
@@ -201,13 +201,13 @@ impl<D, E> Early<D, E> {
 }
 
 /// Returns the end of the call, if this is the end.
-fn read<D, E: 'static>(polled: &Polled<D, E>, missing: Code) -> Option<Ended> {
+fn read<D, E: 'static>(polled: &Polled<D, E>, missing: Code) -> Option<CallStatus> {
     match polled {
-        None => Some(Ended::with(missing)),
-        Some(Err(error)) => Some(Ended::with(code_of_body(error))),
+        None => Some(CallStatus::with(missing)),
+        Some(Err(error)) => Some(CallStatus::with(code_of_body(error))),
         Some(Ok(frame)) => {
             let trailers = frame.trailers_ref()?;
-            Some(Ended::of_headers(trailers).unwrap_or(Ended::with(missing)))
+            Some(CallStatus::of_headers(trailers).unwrap_or(CallStatus::with(missing)))
         }
     }
 }

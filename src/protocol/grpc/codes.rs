@@ -6,7 +6,7 @@ use http::Response;
 use http_body::Body;
 use tonic::Code;
 
-use super::status::{Ended, Pushback};
+use super::status::{CallStatus, Pushback};
 use crate::{Outcome, Rejected};
 
 /// The outcome of each code, in the order of their numbers.
@@ -56,7 +56,7 @@ impl Codes {
     }
 
     /// Returns the outcome of the end of a call, and the upstream's hint.
-    pub(super) fn read(&self, ended: Ended) -> (Outcome, Option<Duration>) {
+    pub(super) fn read(&self, ended: CallStatus) -> (Outcome, Option<Duration>) {
         let outcome = self.outcome_of(ended.code);
         let hint = match ended.pushback {
             Pushback::After(wait) if outcome != Outcome::Success => Some(wait),
@@ -74,7 +74,7 @@ impl Codes {
         let rejected = response.extensions().get::<Rejected>();
         match rejected.and_then(Rejected::outcome) {
             Some(outcome) => Some((outcome, None)),
-            None => Ended::of_head(response).map(|ended| self.read(ended)),
+            None => CallStatus::of_head(response).map(|ended| self.read(ended)),
         }
     }
 }

@@ -9,7 +9,7 @@ use http::{
 use http_body::Body;
 use tonic::Code;
 
-use super::{TrackedBody, codes::Codes, rejection, status::Ended};
+use super::{TrackedBody, codes::Codes, rejection, status::CallStatus};
 use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected, RejectedKind,
     ambient::chance,
@@ -187,7 +187,7 @@ where
 
     fn describe(&self, result: Result<&Self::Response<()>, &Err>) -> String {
         match result {
-            Ok(response) => Ended::in_words(Ended::of_headers(response.headers())),
+            Ok(response) => CallStatus::in_words(CallStatus::of_headers(response.headers())),
             Err(_) => "an error of the service".into(),
         }
     }

@@ -13,7 +13,7 @@ use crate::{Rejected, RejectedKind, call::causes};
 
 /// The end of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(super) struct CallStatus {
     pub(super) code: Code,
     pub(super) pushback: Pushback,
 }
@@ -29,7 +29,7 @@ pub(crate) enum Pushback {
     Never,
 }
 
-impl Ended {
+impl CallStatus {
     /// Creates an end without pushback.
     pub(super) fn with(code: Code) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Ended {
     }
 }
 
-impl Ended {
+impl CallStatus {
     /// Describes the end for people.
     pub(super) fn in_words(ended: Option<Self>) -> String {
         ended.map_or_else(
@@ -230,7 +230,7 @@ mod tests {
                     headers.append(HeaderName::from_static(names[name]), value);
                 }
             }
-            let ended = Ended::of_headers(&headers);
+            let ended = CallStatus::of_headers(&headers);
             prop_assert_eq!(ended.is_some(), headers.contains_key(GRPC_STATUS));
         }
 

@@ -4,7 +4,7 @@ use http::{HeaderMap, Request, StatusCode, request::Parts};
 
 use super::{
     Attempt, CloneBody, CopyBody, RecordBody, deadline_fields,
-    error::Cause,
+    error::ErrorCause,
     rules::{
         AdviceRule, ChangingRule, ClassifyRule, HintRule, IdempotentRule, ResendRule, SettingsRule,
     },
@@ -360,9 +360,11 @@ impl<K> Client<K> {
     }
 
     /// Returns what a retry may do after an error.
-    pub(in crate::protocol) fn advise_on_error(&self, cause: Cause) -> Advice {
+    pub(in crate::protocol) fn advise_on_error(&self, cause: ErrorCause) -> Advice {
         match cause {
-            Cause::NotSent | Cause::Unprocessed if self.is_composite() => Cause::Unknown.advice(),
+            ErrorCause::NotSent | ErrorCause::Unprocessed if self.is_composite() => {
+                ErrorCause::Unknown.advice()
+            }
             cause => cause.advice(),
         }
     }

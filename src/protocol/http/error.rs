@@ -1,7 +1,7 @@
 //! The cause of an error, and whether the request was sent.
 //!
 //! A circuit breaker, a retry and a budget must read the same error in the same way, so all of them
-//! use [`Cause`].
+//! use [`ErrorCause`].
 
 use std::{error::Error, io, time::Duration};
 
@@ -18,7 +18,7 @@ mod tests;
 
 /// The reason why a call ended without a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::protocol) enum Cause {
+pub(in crate::protocol) enum ErrorCause {
     /// An inner layer of this crate rejected the call.
     Rejected {
         kind: RejectedKind,
@@ -43,7 +43,7 @@ pub(in crate::protocol) enum Cause {
     Unknown,
 }
 
-impl Cause {
+impl ErrorCause {
     /// Returns the proof in an error, given the `advice` on it, that the upstream did not act on
     /// the request.
     pub(in crate::protocol) fn proof(self, advice: Advice) -> Proof {
@@ -183,28 +183,32 @@ fn vouches(error: &(dyn Error + 'static)) -> bool {
 
 /// Reads an error of hyper-util's client, which names its kind only in its text. A test with the
 /// real client checks that text.
-fn of_client(error: &legacy::Error) -> Option<Cause> {
+fn of_client(error: &legacy::Error) -> Option<ErrorCause> {
     if error.is_connect() {
         let unfit = causes(error).any(|cause| cause.to_string().starts_with("invalid URL"));
-        return Some(if unfit { Cause::Caller } else { Cause::NotSent });
+        return Some(if unfit {
+            ErrorCause::Caller
+        } else {
+            ErrorCause::NotSent
+        });
     }
     let text = error.to_string();
     if text.contains("(User") {
-        return Some(Cause::Caller);
+        return Some(ErrorCause::Caller);
     }
     // The client dropped a connection before it wrote to it.
     let given_up = text.contains("(Canceled)") || text.contains("(ChannelClosed)");
-    given_up.then_some(Cause::NotSent)
+    given_up.then_some(ErrorCause::NotSent)
 }
 
-fn of_connection(error: &hyper::Error) -> Option<Cause> {
+fn of_connection(error: &hyper::Error) -> Option<ErrorCause> {
     if error.is_user() {
-        return Some(Cause::Caller);
+        return Some(ErrorCause::Caller);
     }
     if error.is_parse() {
-        return Some(Cause::Unreadable);
+        return Some(ErrorCause::Unreadable);
     }
-    (error.is_canceled() || error.is_closed()).then_some(Cause::NotSent)
+    (error.is_canceled() || error.is_closed()).then_some(ErrorCause::NotSent)
 }
 
 /// Returns whether the upstream reports that it did not, and will not, process the request (RFC

@@ -86,7 +86,7 @@ pub use client::{Client, Idempotent, NotIdempotent};
 #[cfg(feature = "tonic-014")]
 pub(super) use deadline_fields::{read as read_deadline, shorten_grpc};
 #[cfg(feature = "tonic-014")]
-pub(super) use error::Cause;
+pub(super) use error::ErrorCause;
 pub use first_byte::{FirstByte, FirstByteBody, FirstByteFuture, FirstByteLayer};
 pub use head::RequestHead;
 pub use keep_body::{CloneBody, CopyBody, KeepBody, RecordBody};

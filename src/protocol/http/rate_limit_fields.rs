@@ -122,14 +122,15 @@ fn used_up_in_list<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Duration
 
 /// Reads the lines as one Dictionary, in which a later key replaces an earlier one.
 fn used_up_in_dictionary<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Duration> {
-    let limit = lines
-        .filter_map(dictionary)
-        .fold(structured::Limit::default(), |all, line| {
-            structured::Limit {
-                remaining: line.remaining.or(all.remaining),
-                reset: line.reset.or(all.reset),
-            }
-        });
+    let limit =
+        lines
+            .filter_map(dictionary)
+            .fold(structured::RemainingQuota::default(), |all, line| {
+                structured::RemainingQuota {
+                    remaining: line.remaining.or(all.remaining),
+                    reset: line.reset.or(all.reset),
+                }
+            });
     limit
         .reset
         .filter(|_| limit.remaining == Some(0))

@@ -54,10 +54,10 @@ pub struct ReplayBody<B> {
 /// to keep. `None` for an empty body: there is nothing to record or to share.
 pub struct Tape<B>(Option<(Home<B>, usize)>);
 
-type Home<B> = Arc<Shared<B>>;
+type Home<B> = Arc<KeptBody<B>>;
 
 /// The state that a snapshot and the body of an attempt share.
-pub(super) struct Shared<B> {
+pub(super) struct KeptBody<B> {
     /// A lock, because a body is returned once per attempt. It is never contended, and idempotent
     /// requests without a body have none.
     reel: Mutex<Option<Reel<B>>>,
@@ -120,7 +120,7 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
         if too_long {
             return (first, None);
         }
-        let home = Home::new(Shared {
+        let home = Home::new(KeptBody {
             reel: Mutex::new(None),
             taken: AtomicBool::new(false),
         });
@@ -184,7 +184,7 @@ impl<B> Tape<B> {
     }
 }
 
-impl<B> Shared<B> {
+impl<B> KeptBody<B> {
     fn lock(&self) -> MutexGuard<'_, Option<Reel<B>>> {
         self.reel.lock().unwrap_or_else(PoisonError::into_inner)
     }

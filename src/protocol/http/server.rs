@@ -10,7 +10,7 @@ use http::{
 
 use super::{
     NoBody, ProblemJson, RejectionBody,
-    error::Cause,
+    error::ErrorCause,
     rate_limit_fields, retry_after,
     rules::{ClassifyRule, HeadRule},
     status::{outcome_of, rejection_of},
@@ -212,7 +212,7 @@ impl<R, B, Err: 'static> Classify<Response<B>, Err> for Server<R> {
     fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
         match result {
             Ok(response) => outcome_of(response, self.classifier),
-            Err(error) => Cause::of_any(error).outcome(),
+            Err(error) => ErrorCause::of_any(error).outcome(),
         }
     }
 }
@@ -235,7 +235,7 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
         };
         match &result {
             Ok(response) => upgrade::settle(response, permit, outcome, hint),
-            Err(error) => Cause::of_any(error).settle(permit),
+            Err(error) => ErrorCause::of_any(error).settle(permit),
         }
         result
     }
@@ -275,8 +275,8 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
     fn advise(&self, _: Outcome, result: Result<&Response<B>, &Err>) -> Advice {
         match result {
             Ok(response) => rejection_of(response).map_or(Advice::Stop, Advice::from),
-            Err(error) => match Cause::of_any(error) {
-                rejected @ Cause::Rejected { .. } => rejected.advice(),
+            Err(error) => match ErrorCause::of_any(error) {
+                rejected @ ErrorCause::Rejected { .. } => rejected.advice(),
                 _ => Advice::Stop,
             },
         }

@@ -7,7 +7,7 @@
 
 /// One quota of a `RateLimit` field.
 #[derive(Debug, Default)]
-pub(super) struct Limit {
+pub(super) struct RemainingQuota {
     /// `r` or `remaining`, if it is a whole number and not negative.
     pub(super) remaining: Option<u64>,
     /// `t` or `reset`, likewise, in seconds.
@@ -15,7 +15,7 @@ pub(super) struct Limit {
 }
 
 /// Returns all Items of one line, or `None` if it is not a List of Items.
-pub(super) fn limits(line: &[u8]) -> Option<Vec<Limit>> {
+pub(super) fn limits(line: &[u8]) -> Option<Vec<RemainingQuota>> {
     let mut limits = Vec::new();
     Rest(line).members(|rest| {
         limits.push(rest.limit()?);
@@ -25,8 +25,8 @@ pub(super) fn limits(line: &[u8]) -> Option<Vec<Limit>> {
 }
 
 /// Returns `remaining` and `reset` of one line, or `None` if it is not a Dictionary.
-pub(super) fn dictionary(line: &[u8]) -> Option<Limit> {
-    let mut limit = Limit::default();
+pub(super) fn dictionary(line: &[u8]) -> Option<RemainingQuota> {
+    let mut limit = RemainingQuota::default();
     Rest(line).members(|rest| {
         let (key, value) = rest.pair(Rest::item_or_list)?;
         match key {
@@ -46,13 +46,13 @@ struct Rest<'a>(&'a [u8]);
 type Number = Option<u64>;
 
 impl<'a> Rest<'a> {
-    fn limit(&mut self) -> Option<Limit> {
+    fn limit(&mut self) -> Option<RemainingQuota> {
         // The policy's name: a String, or in older drafts a Token.
         if !matches!(self.0.first()?, b'"' | b'*' | b'a'..=b'z' | b'A'..=b'Z') {
             return None;
         }
         self.value()?;
-        let mut limit = Limit::default();
+        let mut limit = RemainingQuota::default();
         // If a key is repeated, the last one counts.
         self.parameters(|key, value| match key {
             b"r" => limit.remaining = value,

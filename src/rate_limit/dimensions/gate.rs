@@ -74,16 +74,16 @@ impl<const N: usize, C, U> DimensionsGate<N, C, U> {
             },
             false => state.fits(&costs).err(),
         };
-        self.join(costs, over, demand, now)
+        self.join(demand, costs, over, now)
     }
 
     /// Queues a call, if it may wait long enough. Otherwise rejects it.
     #[cold]
     fn join(
         &self,
+        demand: &Demand,
         costs: [u64; N],
         over: Option<Over>,
-        demand: &Demand,
         now: u64,
     ) -> Admission<DimensionsPass<N>, DimensionsTicket<N>> {
         let state = &*self.state;

@@ -11,7 +11,7 @@ use super::{
     dimension::Dimension,
     gate::DimensionsGate,
     keyed::{AllKeys, DimensionsFactory, MakeQuotas, Parts},
-    state::{Quotaed, Seen, State, Tallies},
+    state::{ObservedDimension, Quotaed, State, Tallies},
 };
 use crate::{
     ConfigError, Name,
@@ -191,7 +191,7 @@ impl<const N: usize> Values<N> {
             let dimension = self.dimensions[place].name;
             let name = settings.name.map(|name| format!("{name}.{dimension}"));
             let name = name.map(|name| Name::from(name).as_str());
-            Arc::new(Seen {
+            Arc::new(ObservedDimension {
                 tally: Tally::new("rate_limit", name),
                 place,
                 state: OnceLock::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::Weak;
 
-use super::state::{Seen, State};
+use super::state::{ObservedDimension, State};
 use crate::{
     observe::{self, FleetCounts, Instance, Observed},
     rate_limit::bucket,
@@ -29,7 +29,7 @@ impl<const N: usize> Observed for State<N> {
     }
 }
 
-impl<const N: usize> Observed for Seen<N> {
+impl<const N: usize> Observed for ObservedDimension<N> {
     fn layer(&self) -> &'static str {
         self.tally.layer
     }

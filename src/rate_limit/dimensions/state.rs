@@ -61,11 +61,11 @@ pub(super) struct Quotaed<const N: usize> {
 
 /// The dimensions, as the registry sees them.
 #[derive(Debug)]
-pub(super) struct Tallies<const N: usize>(pub(super) [Arc<Seen<N>>; N]);
+pub(super) struct Tallies<const N: usize>(pub(super) [Arc<ObservedDimension<N>>; N]);
 
 /// One dimension as the registry sees it, with its rejections over all keys.
 #[derive(Debug)]
-pub(super) struct Seen<const N: usize> {
+pub(super) struct ObservedDimension<const N: usize> {
     pub(super) tally: Tally,
     pub(super) place: usize,
     /// The set of quotas that it belongs to, if there is only one set.

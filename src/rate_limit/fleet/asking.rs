@@ -31,7 +31,7 @@ struct Out {
 
 /// Runs until the layer is dropped, or another task has taken over.
 pub(super) async fn run(fleet: Weak<Fleet>, wake: Arc<Notify>, number: u64) {
-    let _ended = Ended {
+    let _ended = TaskGuard {
         fleet: fleet.clone(),
         number,
     };
@@ -54,12 +54,12 @@ pub(super) async fn run(fleet: Weak<Fleet>, wake: Arc<Notify>, number: u64) {
 }
 
 /// Records the end of the task when dropped, also if the task's runtime drops it.
-struct Ended {
+struct TaskGuard {
     fleet: Weak<Fleet>,
     number: u64,
 }
 
-impl Drop for Ended {
+impl Drop for TaskGuard {
     fn drop(&mut self) {
         if let Some(fleet) = self.fleet.upgrade() {
             let (number, next) = (self.number, self.number + 1);

@@ -165,7 +165,7 @@ impl Entry {
 
     /// Adds to the missing units. A call that has just arrived adds its units to `blocked`. A
     /// waiter that computes its wait reports in `needed` its units and all before it.
-    pub(super) fn lacks(&self, blocked: u32, needed: u64, cost: u32) {
+    pub(super) fn lacks(&self, cost: u32, blocked: u32, needed: u64) {
         let Missing {
             blocked: all,
             needed: most,

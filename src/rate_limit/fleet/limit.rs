@@ -102,7 +102,7 @@ impl FleetLimit {
         if closed_until > now {
             return Err(OverLimit::until(closed_until - now));
         }
-        self.entry.lacks(blocked, 0, cost);
+        self.entry.lacks(cost, blocked, 0);
         self.fleet.wants(&self.entry, now);
         Ok(())
     }
@@ -133,7 +133,7 @@ impl FleetLimit {
     /// calls which came just now lack, and those that waiters need.
     pub(super) fn needs(&self, (blocked, needed): (u32, u64), cost: u32, now: u64) {
         if self.entry.closed_until.load(Ordering::Relaxed) <= now {
-            self.entry.lacks(blocked, needed, cost);
+            self.entry.lacks(cost, blocked, needed);
             self.fleet.wants(&self.entry, now);
         }
     }
@@ -251,7 +251,7 @@ impl Limit for FleetLimit {
             return wait;
         }
         let units = before.saturating_add(u64::from(cost));
-        self.entry.lacks(0, units, cost);
+        self.entry.lacks(cost, 0, units);
         self.fleet.wants(&self.entry, now);
         Duration::from_nanos(self.forecast(units, now))
     }

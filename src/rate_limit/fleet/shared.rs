@@ -45,7 +45,7 @@ pub(in crate::rate_limit) struct Fleet {
     /// Keys that the asking task has to take over.
     pub(super) newcomers: Mutex<Vec<Arc<Entry>>>,
     pub(super) task: Task,
-    pub(super) counts: Counts,
+    pub(super) counts: StoreCounts,
     last_error: Mutex<Option<StoreError>>,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Task {
 /// Counts for the handle and the metrics. Relaxed: they are statistics, except `down_since`, which
 /// a call may see a moment late.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct StoreCounts {
     pub(super) leased: AtomicU64,
     pub(super) unspent: AtomicU64,
     pub(super) exchanges: AtomicU64,
@@ -107,7 +107,7 @@ impl Fleet {
             circuit: Breaker::new(&circuit, 1, chance::word())?,
             newcomers: Mutex::default(),
             task: Task::default(),
-            counts: Counts::default(),
+            counts: StoreCounts::default(),
             last_error: Mutex::default(),
         })
     }

@@ -88,8 +88,8 @@ impl<K> Factory<K, LimitGate> for LimitFactory<K> {
         };
         Ok(LimitGate::new(
             limit,
-            self.clock,
             settings,
+            self.clock,
             self.all.tally.key(),
         ))
     }

@@ -23,8 +23,8 @@ use crate::{
         fleet::Granted,
         key_hash::{KeyHash, KeyHashing},
         keyed::{Key, buckets::Buckets, key, of_key::OfKey, pass::KeyLimitPass, top::Top},
+        queued_limit::QueuedLimit,
         settings::{Decision, MAX_WAITING_IN_ALL, Settings},
-        waited::Waited,
     },
 };
 
@@ -104,8 +104,8 @@ impl<F> TableGate<F> {
 impl Table {
     pub(in crate::rate_limit) fn new(
         buckets: Buckets,
-        clock: Clock,
         settings: Settings,
+        clock: Clock,
         (missing, max_keys): (Missing, usize),
         tally: GateTally,
     ) -> Self {
@@ -205,7 +205,7 @@ impl Table {
         let bound = (bounds, MAX_WAITING_IN_ALL.max(bounds.max_waiting));
         let join = || {
             self.queues
-                .join(hash, &Waited::of(&limit), demand.cost, bound, now)
+                .join(hash, &QueuedLimit::of(&limit), demand.cost, bound, now)
         };
         let (queue, place) = bucket::join(&limit, demand.cost, over, (bounds, now), join)?;
         Ok(TableTicket {
@@ -247,7 +247,7 @@ impl<F> Gate for TableGate<F> {
     fn leave(&self, ticket: TableTicket, now: &Now) {
         let TableTicket { hash, queue, .. } = &ticket;
         let (limit, now) = (self.table.of(*hash), now.by(&self.table.clock));
-        queue.cancel(&Waited::of(&limit), &ticket.place, now);
+        queue.cancel(&QueuedLimit::of(&limit), &ticket.place, now);
         self.table.queues.left(*hash, queue);
         self.table.waited(&ticket, now);
     }
@@ -334,7 +334,8 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
         let (hash, clock) = (ticket.hash, &self.table.clock);
         let (limit, now) = (self.table.of(hash), now.by(clock));
         let place = (&*ticket.queue, &mut ticket.place);
-        let Poll::Ready(turn) = bucket::poll(&Waited::of(&limit), place, cx, (clock, now)) else {
+        let Poll::Ready(turn) = bucket::poll(&QueuedLimit::of(&limit), place, cx, (clock, now))
+        else {
             return TicketPoll::Queued;
         };
         self.table.queues.left(hash, &ticket.queue);

@@ -3,7 +3,7 @@
 use crate::{
     Changed, ConfigError,
     observe::trace,
-    rate_limit::{RateLimitConfig, changed::changed, keyed::Table, waited::Waited},
+    rate_limit::{RateLimitConfig, changed::changed, keyed::Table, queued_limit::QueuedLimit},
 };
 
 impl Table {
@@ -21,7 +21,7 @@ impl Table {
         let changed = changed(before, (rate, burst));
         trace::updated((self.tally.layer, self.tally.name), &changed);
         for (hash, queue) in self.queues.all() {
-            queue.notify(&Waited::of(&self.of(hash)), || self.clock.now());
+            queue.notify(&QueuedLimit::of(&self.of(hash)), || self.clock.now());
         }
         Ok(changed)
     }

@@ -30,7 +30,7 @@ use crate::{Changed, ambient::clock::nanos, observe::by_file};
 pub(super) type Apply = Box<dyn FnMut(&str) -> Vec<Applied> + Send>;
 /// The section, if the file has several, and the result for it.
 pub(super) type Applied = (Option<String>, Result<Changed, ReloadError>);
-pub(super) type Report = Box<dyn FnMut(Option<&str>, Result<Changed, ReloadError>) + Send>;
+pub(super) type ReportFn = Box<dyn FnMut(Option<&str>, Result<Changed, ReloadError>) + Send>;
 
 pub(super) struct Follower {
     path: PathBuf,
@@ -42,12 +42,12 @@ pub(super) struct Follower {
     /// The time of the last reading.
     last_read: u64,
     apply: Apply,
-    report: Report,
+    report: ReportFn,
     status: Arc<Status>,
 }
 
 impl Follower {
-    pub(super) fn new(path: PathBuf, apply: Apply, report: Report, status: Arc<Status>) -> Self {
+    pub(super) fn new(path: PathBuf, apply: Apply, report: ReportFn, status: Arc<Status>) -> Self {
         Self {
             names: names(&path),
             path,
@@ -63,15 +63,15 @@ impl Follower {
     /// Checks the file after events and at intervals, until the watch ends.
     pub(super) fn follow(&mut self, events: &Receiver<notify::Result<Event>>) {
         /// Reports the end of the thread, whatever the cause.
-        struct Ended(Arc<Status>);
+        struct ThreadGuard(Arc<Status>);
 
-        impl Drop for Ended {
+        impl Drop for ThreadGuard {
             fn drop(&mut self) {
                 self.0.has_ended();
             }
         }
 
-        let _ended = Ended(self.status.clone());
+        let _ended = ThreadGuard(self.status.clone());
         let mut due = 0;
         loop {
             let now = self.status.now();

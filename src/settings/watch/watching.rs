@@ -12,7 +12,7 @@ use tower::BoxError;
 
 use super::{
     error::ReloadError,
-    follower::{Apply, Follower, Report},
+    follower::{Apply, Follower, ReportFn},
     status::{Status, WatchHandle},
 };
 use crate::{
@@ -101,7 +101,7 @@ where
 }
 
 /// Watches a file on its own thread.
-pub(super) fn start(path: PathBuf, apply: Apply, report: Report) -> io::Result<Watch> {
+pub(super) fn start(path: PathBuf, apply: Apply, report: ReportFn) -> io::Result<Watch> {
     let (sender, events) = mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event| {
         let _ = sender.send(event);

@@ -17,7 +17,7 @@ use crate::{
         client::Known,
         defaults::attempt_within,
         handle::Enabled,
-        parts::{Beside, FallbackPart, LimitPart, Places, named},
+        parts::{Beside, ClientBulkheadPart, FallbackPart, LimitPart, named},
         resend::{Resend, Resending},
         timed::{InTimed, WithDeadline},
         updating::Updating,
@@ -65,7 +65,7 @@ where
     W: HasKey<Key = Host> + Default + Clone,
     R: Resend<P, W>,
     L: LimitPart,
-    B: Places<W, Gate: Gate>,
+    B: ClientBulkheadPart<W, Gate: Gate>,
     X: Beside,
     F: FallbackPart<P>,
 {

@@ -9,7 +9,7 @@ use crate::{
     hedge::{HedgeBuilder, HedgeLayer},
     retry::RetryBuilder,
     stack::{
-        parts::{LimitPart, Places},
+        parts::{ClientBulkheadPart, LimitPart},
         resend::{Hedging, Retrying, SendingOnce},
     },
 };
@@ -106,7 +106,7 @@ impl<P, W, R, L, B, X, F> ClientBuilder<P, W, Parts<R, L, B, X, F>> {
     /// Sets a bulkhead by its own builder. It has its own limit, so it and
     /// [`max_in_flight`](Self::max_in_flight) together are an error. Each host has its own, or each
     /// key that its closure finds. It has the stack's name, if there is one.
-    pub fn bulkhead<U: Places<W>>(
+    pub fn bulkhead<U: ClientBulkheadPart<W>>(
         mut self,
         bulkhead: U,
     ) -> ClientBuilder<P, W, Parts<R, L, U, X, F>> {

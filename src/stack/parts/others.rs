@@ -16,7 +16,7 @@ use crate::{
 
 /// The source of a client's bulkhead: the stack's own settings, or a builder. Without its own keys
 /// there is a bulkhead for each host, which `W` finds.
-pub trait Places<W> {
+pub trait ClientBulkheadPart<W> {
     /// The gate.
     type Gate: Gate;
 
@@ -62,7 +62,7 @@ pub struct NoFallback;
 /// A layer, and its handle if it is a fallback.
 pub(in crate::stack) type Answering<L> = (L, Option<FallbackHandle>);
 
-impl<W> Places<W> for Own
+impl<W> ClientBulkheadPart<W> for Own
 where
     W: HasKey<Key = Host> + Clone,
 {
@@ -81,7 +81,7 @@ where
     }
 }
 
-impl<W, A> Places<W> for BulkheadBuilder<NotKeyed, Plain, A>
+impl<W, A> ClientBulkheadPart<W> for BulkheadBuilder<NotKeyed, Plain, A>
 where
     W: HasKey<Key = Host> + Clone,
     A: Asks + Clone,
@@ -101,7 +101,7 @@ where
     }
 }
 
-impl<W, F, A> Places<W> for BulkheadBuilder<LimitByKey<F>, Plain, A>
+impl<W, F, A> ClientBulkheadPart<W> for BulkheadBuilder<LimitByKey<F>, Plain, A>
 where
     F: HasKey<Key: Hash + Eq + Clone + Send + Sync + 'static> + Clone,
     A: Asks + Clone,
@@ -118,7 +118,7 @@ where
     }
 }
 
-impl<W> Places<W> for Option<BulkheadBuilder>
+impl<W> ClientBulkheadPart<W> for Option<BulkheadBuilder>
 where
     W: HasKey<Key = Host> + Clone,
 {

@@ -11,14 +11,14 @@ pub(super) type Replies = Vec<Result<Reply, RedisError>>;
 
 /// An ask, and its key with the prefix.
 #[derive(Debug, Clone)]
-pub(super) struct Keyed {
+pub(super) struct KeyedAsk {
     pub(super) key: String,
     pub(super) ask: Ask,
 }
 
 /// Sends a batch whose keys are all in one slot. Asks that the server answers with NOSCRIPT are
 /// sent again, the first of them with the script's text.
-pub(super) async fn send<C: ConnectionLike>(connection: &mut C, asks: &[Keyed]) -> Replies {
+pub(super) async fn send<C: ConnectionLike>(connection: &mut C, asks: &[KeyedAsk]) -> Replies {
     let mut replies = pipeline(connection, asks, false).await;
     let unknown: Vec<_> = (0..asks.len())
         .filter(|index| reply::lacks_script(&replies[*index]))
@@ -43,7 +43,7 @@ pub(super) fn is_split(replies: &Replies) -> bool {
 
 async fn pipeline<C: ConnectionLike>(
     connection: &mut C,
-    asks: &[Keyed],
+    asks: &[KeyedAsk],
     with_text: bool,
 ) -> Replies {
     let mut pipeline = Pipeline::with_capacity(asks.len());
@@ -69,7 +69,7 @@ async fn pipeline<C: ConnectionLike>(
     }
 }
 
-fn command(Keyed { key, ask }: &Keyed, with_text: bool) -> Cmd {
+fn command(KeyedAsk { key, ask }: &KeyedAsk, with_text: bool) -> Cmd {
     let mut command = redis::cmd(if with_text { "EVAL" } else { "EVALSHA" });
     let (count, period) = ask.terms.ratio();
     command

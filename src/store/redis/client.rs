@@ -15,7 +15,7 @@ use redis::{RedisError, aio::ConnectionLike};
 use tokio::task::JoinSet;
 
 use super::{
-    batch::{self, Keyed, Replies},
+    batch::{self, KeyedAsk, Replies},
     reply, slot,
 };
 use crate::store::{Ask, Grant, Store, StoreError};
@@ -53,10 +53,10 @@ use crate::store::{Ask, Grant, Store, StoreError};
 /// # Ok(()) }
 /// ```
 pub struct Redis<C> {
-    shared: Arc<Shared<C>>,
+    shared: Arc<ClientState<C>>,
 }
 
-struct Shared<C> {
+struct ClientState<C> {
     prefix: String,
     connection: Mutex<C>,
     reconnect: Option<Box<Reconnect<C>>>,
@@ -74,7 +74,7 @@ impl<C> Redis<C> {
     /// Makes a store on a connection.
     pub fn new(connection: C) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ClientState {
                 prefix: String::new(),
                 connection: Mutex::new(connection),
                 reconnect: None,
@@ -88,7 +88,7 @@ impl<C> Redis<C> {
     #[must_use]
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         let prefix = prefix.into();
-        self.with(|shared| Shared { prefix, ..shared })
+        self.with(|shared| ClientState { prefix, ..shared })
     }
 
     /// Sets a closure that opens a fresh connection: `Fn() -> impl Future<Output = Result<C,
@@ -104,14 +104,14 @@ impl<C> Redis<C> {
         Fut: Future<Output = Result<C, RedisError>> + Send + 'static,
     {
         let reconnect: Box<Reconnect<C>> = Box::new(move || Box::pin(reconnect()));
-        self.with(|shared| Shared {
+        self.with(|shared| ClientState {
             reconnect: Some(reconnect),
             ..shared
         })
     }
 
     /// Changes the settings. Existing clones keep theirs.
-    fn with(self, change: impl FnOnce(Shared<C>) -> Shared<C>) -> Self {
+    fn with(self, change: impl FnOnce(ClientState<C>) -> ClientState<C>) -> Self {
         match Arc::try_unwrap(self.shared) {
             Ok(shared) => Self {
                 shared: Arc::new(change(shared)),
@@ -145,7 +145,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Redis<C> {
     }
 
     pub(super) async fn replies(&self, asks: &[Ask]) -> Replies {
-        let keyed = asks.iter().map(|ask| Keyed {
+        let keyed = asks.iter().map(|ask| KeyedAsk {
             key: format!("{}{}", self.shared.prefix, ask.key),
             ask: ask.clone(),
         });
@@ -172,11 +172,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Redis<C> {
 }
 
 /// Sends a pipeline for each slot, all at once.
-async fn by_slot<C>(connection: &C, asks: Vec<Keyed>) -> Replies
+async fn by_slot<C>(connection: &C, asks: Vec<KeyedAsk>) -> Replies
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,
 {
-    let mut slots: BTreeMap<u16, Vec<(usize, Keyed)>> = BTreeMap::new();
+    let mut slots: BTreeMap<u16, Vec<(usize, KeyedAsk)>> = BTreeMap::new();
     let count = asks.len();
     for (index, ask) in asks.into_iter().enumerate() {
         slots

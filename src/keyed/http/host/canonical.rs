@@ -66,15 +66,15 @@ pub(super) fn host(host: &str) -> Option<String> {
 
 /// Returns a form as a new string, if it differs from `written`.
 fn unless_written(written: &str, form: fmt::Arguments<'_>) -> Option<String> {
-    let mut left = Left(Some(written));
+    let mut left = Unmatched(Some(written));
     let is_written = left.write_fmt(form).is_ok() && left.0 == Some("");
     (!is_written).then(|| form.to_string())
 }
 
 /// The part of a text that has not been matched yet. `None` once something else was written.
-struct Left<'a>(Option<&'a str>);
+struct Unmatched<'a>(Option<&'a str>);
 
-impl fmt::Write for Left<'_> {
+impl fmt::Write for Unmatched<'_> {
     fn write_str(&mut self, part: &str) -> fmt::Result {
         self.0 = self.0.and_then(|left| left.strip_prefix(part));
         Ok(())

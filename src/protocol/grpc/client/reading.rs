@@ -16,9 +16,9 @@ use crate::{
         grpc::{
             TrackedBody,
             body::holds_nothing,
-            status::{Ended, Pushback, code_of},
+            status::{CallStatus, Pushback, code_of},
         },
-        http::Cause,
+        http::ErrorCause,
         in_words, settle,
     },
 };
@@ -43,12 +43,12 @@ impl Client {
             .take(2)
             .any(|cause| cause.is::<ConnectError>())
         {
-            true => Cause::NotSent,
+            true => ErrorCause::NotSent,
             false => match code_of(error) {
                 // `DEADLINE_EXCEEDED` is a channel's own timeout.
-                Some(Code::Unavailable | Code::DeadlineExceeded) => Cause::Unknown,
+                Some(Code::Unavailable | Code::DeadlineExceeded) => ErrorCause::Unknown,
                 Some(_) => return Advice::Stop,
-                None => Cause::of_channel(error),
+                None => ErrorCause::of_channel(error),
             },
         };
         self.http.advise_on_error(cause)
@@ -111,7 +111,9 @@ where
         match result {
             Ok(response) => match response.extensions().get::<Rejected>() {
                 Some(rejected) if rejected.kind.is_local() => Advice::from(rejected),
-                _ => advise_on_end(Ended::of_head(response).or_else(|| response.body().ended())),
+                _ => {
+                    advise_on_end(CallStatus::of_head(response).or_else(|| response.body().ended()))
+                }
             },
             Err(error) => match Rejected::find(&**error) {
                 Some(rejected) if rejected.kind.is_local() => Advice::from(rejected),
@@ -124,7 +126,7 @@ where
     fn proof(&self, advice: Advice, result: Result<&Self::Response<()>, &BoxError>) -> Proof {
         match result {
             Ok(_) => advice.into(),
-            Err(error) => Cause::of_channel(&**error).proof(advice),
+            Err(error) => ErrorCause::of_channel(&**error).proof(advice),
         }
     }
 
@@ -155,9 +157,9 @@ where
 
     fn describe(&self, result: Result<&Self::Response<()>, &BoxError>) -> String {
         match result {
-            Ok(response) => {
-                Ended::in_words(Ended::of_head(response).or_else(|| response.body().ended()))
-            }
+            Ok(response) => CallStatus::in_words(
+                CallStatus::of_head(response).or_else(|| response.body().ended()),
+            ),
             Err(error) => in_words(&**error),
         }
     }
@@ -176,10 +178,10 @@ where
 }
 
 /// Advises on the status, if it has arrived.
-fn advise_on_end(ended: Option<Ended>) -> Advice {
+fn advise_on_end(ended: Option<CallStatus>) -> Advice {
     let sent = Sent::Maybe;
     match ended {
-        Some(Ended { code, pushback }) => match (code, pushback) {
+        Some(CallStatus { code, pushback }) => match (code, pushback) {
             (Code::Unavailable, Pushback::None) => retry(sent),
             (Code::Unavailable | Code::ResourceExhausted, Pushback::After(after)) => {
                 Advice::RetryExactly { sent, after }

@@ -11,7 +11,7 @@ use crate::{
     protocol::{
         Advice, Hint, PrimaryError, Proof, Protocol, Sent, Settle, SpillReport, WouldReject,
         http::{
-            error::Cause,
+            error::ErrorCause,
             rate_limit_fields, retry_after,
             status::{self, Retried, outcome_of, rejection_of},
             upgrade,
@@ -24,7 +24,7 @@ impl<K, B, Err: 'static> Classify<Response<B>, Err> for Client<K> {
     fn classify(&self, result: Result<&Response<B>, &Err>) -> Outcome {
         match result {
             Ok(response) => outcome_of(response, self.classifier),
-            Err(error) => Cause::of_any(error).outcome(),
+            Err(error) => ErrorCause::of_any(error).outcome(),
         }
     }
 }
@@ -56,7 +56,7 @@ where
                 upgrade::guard(response);
                 upgrade::settle(response, permit, outcome, hint);
             }
-            Err(error) => Cause::of(&**error).settle(permit),
+            Err(error) => ErrorCause::of(&**error).settle(permit),
         }
         result
     }
@@ -72,7 +72,7 @@ where
     fn advise(&self, outcome: Outcome, result: Result<&Response<B>, &BoxError>) -> Advice {
         match result {
             Ok(response) => self.advise_on_response(outcome, response),
-            Err(error) => self.advise_on_error(Cause::of(&**error)),
+            Err(error) => self.advise_on_error(ErrorCause::of(&**error)),
         }
     }
 
@@ -84,13 +84,13 @@ where
                 Proof::Unprocessed
             }
             Ok(_) => advice.into(),
-            Err(error) => Cause::of(&**error).proof(advice),
+            Err(error) => ErrorCause::of(&**error).proof(advice),
         }
     }
 
     #[inline]
     fn judge(&self, classified: Outcome, result: Result<&Response<B>, &BoxError>) -> Outcome {
-        result.map_or_else(|error| Cause::of(&**error).outcome(), |_| classified)
+        result.map_or_else(|error| ErrorCause::of(&**error).outcome(), |_| classified)
     }
 
     fn status(&self, response: &Response<B>) -> Option<u16> {

@@ -26,16 +26,16 @@ impl Error for Wrapped {
     }
 }
 
-fn cause(error: impl Into<BoxError>) -> Cause {
+fn cause(error: impl Into<BoxError>) -> ErrorCause {
     let error = error.into();
-    let bare = Cause::of(&*error);
-    assert_eq!(Cause::of_any(&error), bare, "in a box");
+    let bare = ErrorCause::of(&*error);
+    assert_eq!(ErrorCause::of_any(&error), bare, "in a box");
     let within = match bare {
         // It is no proof either inside the error of a service that may have sent something before.
-        Cause::NotSent | Cause::Unprocessed => Cause::Unknown,
+        ErrorCause::NotSent | ErrorCause::Unprocessed => ErrorCause::Unknown,
         cause => cause,
     };
-    assert_eq!(Cause::of(&Wrapped(error)), within, "as a cause");
+    assert_eq!(ErrorCause::of(&Wrapped(error)), within, "as a cause");
     bare
 }
 
@@ -47,8 +47,8 @@ fn a_rejection_by_an_inner_layer_is_no_failure() {
         RejectedKind::DeadlineExceeded,
     ] {
         let rejected = Rejected::new(kind, "inner");
-        let expected = Cause::Rejected { kind, after: None };
-        assert_eq!(Cause::of_any(&rejected), expected);
+        let expected = ErrorCause::Rejected { kind, after: None };
+        assert_eq!(ErrorCause::of_any(&rejected), expected);
         assert_eq!(cause(rejected.clone()), expected);
         assert_eq!(cause(io::Error::other(rejected)), expected);
     }
@@ -57,22 +57,26 @@ fn a_rejection_by_an_inner_layer_is_no_failure() {
 #[test]
 fn a_timeout_may_have_been_processed() {
     let timed_out = Rejected::new(RejectedKind::TimedOut, "timeout");
-    assert_eq!(Cause::of_any(&timed_out), Cause::Unknown);
-    assert_eq!(cause(timed_out), Cause::Unknown);
+    assert_eq!(ErrorCause::of_any(&timed_out), ErrorCause::Unknown);
+    assert_eq!(cause(timed_out), ErrorCause::Unknown);
 }
 
 #[test]
 fn only_a_refused_connection_is_proof_among_io_errors() {
     use io::ErrorKind::*;
     for (kind, expected) in [
-        (ConnectionRefused, Cause::NotSent),
-        (ConnectionReset, Cause::Unknown),
-        (ConnectionAborted, Cause::Unknown),
-        (BrokenPipe, Cause::Unknown),
-        (TimedOut, Cause::Unknown),
-        (UnexpectedEof, Cause::Unknown),
+        (ConnectionRefused, ErrorCause::NotSent),
+        (ConnectionReset, ErrorCause::Unknown),
+        (ConnectionAborted, ErrorCause::Unknown),
+        (BrokenPipe, ErrorCause::Unknown),
+        (TimedOut, ErrorCause::Unknown),
+        (UnexpectedEof, ErrorCause::Unknown),
     ] {
-        assert_eq!(Cause::of_any(&io::Error::from(kind)), expected, "{kind}");
+        assert_eq!(
+            ErrorCause::of_any(&io::Error::from(kind)),
+            expected,
+            "{kind}"
+        );
         assert_eq!(cause(io::Error::from(kind)), expected, "{kind}");
         let inside = io::Error::other(io::Error::from(kind));
         assert_eq!(cause(inside), expected, "{kind} inside another");
@@ -82,28 +86,28 @@ fn only_a_refused_connection_is_proof_among_io_errors() {
 #[test]
 fn a_request_that_cannot_be_built_is_the_callers() {
     let unfit = http::Request::get("http://[").body(()).unwrap_err();
-    assert_eq!(Cause::of_any(&unfit), Cause::Caller);
-    assert_eq!(cause(unfit), Cause::Caller);
+    assert_eq!(ErrorCause::of_any(&unfit), ErrorCause::Caller);
+    assert_eq!(cause(unfit), ErrorCause::Caller);
 }
 
 #[test]
 fn what_nothing_is_known_of_may_have_been_processed() {
-    assert_eq!(cause("some error"), Cause::Unknown);
-    assert_eq!(Cause::of_any(&()), Cause::Unknown);
+    assert_eq!(cause("some error"), ErrorCause::Unknown);
+    assert_eq!(ErrorCause::of_any(&()), ErrorCause::Unknown);
 }
 
 #[test]
 fn each_cause_has_one_outcome_and_one_advice() {
     let retry = |sent| Advice::Retry { sent, after: None };
     let (kind, after) = (RejectedKind::CircuitOpen, Some(Duration::from_secs(1)));
-    let rejected = Cause::Rejected { kind, after };
+    let rejected = ErrorCause::Rejected { kind, after };
     for (cause, outcome, advice) in [
         (rejected, Outcome::Ignore, Advice::Rejected { kind, after }),
-        (Cause::Caller, Outcome::Ignore, Advice::Stop),
-        (Cause::NotSent, Outcome::Failure, retry(Sent::No)),
-        (Cause::Unprocessed, Outcome::Failure, retry(Sent::No)),
-        (Cause::Unreadable, Outcome::Failure, Advice::Stop),
-        (Cause::Unknown, Outcome::Failure, retry(Sent::Maybe)),
+        (ErrorCause::Caller, Outcome::Ignore, Advice::Stop),
+        (ErrorCause::NotSent, Outcome::Failure, retry(Sent::No)),
+        (ErrorCause::Unprocessed, Outcome::Failure, retry(Sent::No)),
+        (ErrorCause::Unreadable, Outcome::Failure, Advice::Stop),
+        (ErrorCause::Unknown, Outcome::Failure, retry(Sent::Maybe)),
     ] {
         assert_eq!((cause.outcome(), cause.advice()), (outcome, advice));
     }
@@ -147,7 +151,7 @@ async fn a_rejection_that_h2_wraps_is_found() {
 
     let kind = RejectedKind::BulkheadFull;
     let error = h2::client::handshake(Full).await.err().unwrap();
-    assert_eq!(cause(error), Cause::Rejected { kind, after: None });
+    assert_eq!(cause(error), ErrorCause::Rejected { kind, after: None });
 }
 
 /// Resets that the upstream sends are tested over a connection. These are local ones.
@@ -155,6 +159,6 @@ async fn a_rejection_that_h2_wraps_is_found() {
 #[test]
 fn a_reset_of_our_own_making_is_no_proof() {
     for reason in [h2::Reason::REFUSED_STREAM, h2::Reason::NO_ERROR] {
-        assert_eq!(cause(h2::Error::from(reason)), Cause::Unknown);
+        assert_eq!(cause(h2::Error::from(reason)), ErrorCause::Unknown);
     }
 }

@@ -12,22 +12,22 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::{
-    meter::{End, Meter, Report},
+    meter::{End, Meter, UsageReport},
     shape::Shape,
 };
 
 pin_project! {
     /// A body that passes each byte on unchanged and at once, and reports at its end the units that
     /// the response has used. Made by [`meter`].
-    pub struct MeteredBody<B, F: FnOnce(Report)> {
+    pub struct MeteredBody<B, F: FnOnce(UsageReport)> {
         #[pin]
         body: B,
-        reading: Reading<F>,
+        reading: MeterGuard<F>,
     }
 }
 
 /// The reading of a body, until it is settled. Settles when it is dropped.
-struct Reading<F: FnOnce(Report)> {
+struct MeterGuard<F: FnOnce(UsageReport)> {
     /// Boxed, because it is larger than most bodies. `None` once settled.
     open: Option<(Box<Meter>, F)>,
     /// Bytes still promised, if known.
@@ -57,11 +57,11 @@ struct Reading<F: FnOnce(Report)> {
 pub fn meter<B, F>(response: Response<B>, shape: Shape, settle: F) -> Response<MeteredBody<B, F>>
 where
     B: Body<Data = Bytes>,
-    F: FnOnce(Report),
+    F: FnOnce(UsageReport),
 {
     let meter = Box::new(Meter::new(shape, response.headers()));
     let missing = response.body().size_hint().exact();
-    let mut reading = Reading {
+    let mut reading = MeterGuard {
         open: Some((meter, settle)),
         missing,
     };
@@ -71,7 +71,7 @@ where
     response.map(|body| MeteredBody { body, reading })
 }
 
-impl<F: FnOnce(Report)> Reading<F> {
+impl<F: FnOnce(UsageReport)> MeterGuard<F> {
     fn feed(&mut self, bytes: &[u8]) {
         if let Some(missing) = &mut self.missing {
             *missing = missing.saturating_sub(bytes.len() as u64);
@@ -96,7 +96,7 @@ impl<F: FnOnce(Report)> Reading<F> {
     }
 }
 
-impl<F: FnOnce(Report)> Drop for Reading<F> {
+impl<F: FnOnce(UsageReport)> Drop for MeterGuard<F> {
     fn drop(&mut self) {
         // A reader of a known length drops the body at that length.
         if self.missing == Some(0) {
@@ -109,7 +109,7 @@ impl<F: FnOnce(Report)> Drop for Reading<F> {
 impl<B, F> Body for MeteredBody<B, F>
 where
     B: Body<Data = Bytes>,
-    F: FnOnce(Report),
+    F: FnOnce(UsageReport),
 {
     type Data = Bytes;
     type Error = B::Error;
@@ -144,7 +144,7 @@ where
     }
 }
 
-impl<B: fmt::Debug, F: FnOnce(Report)> fmt::Debug for MeteredBody<B, F> {
+impl<B: fmt::Debug, F: FnOnce(UsageReport)> fmt::Debug for MeteredBody<B, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MeteredBody")
             .field("body", &self.body)

@@ -5,7 +5,7 @@
 /// line.
 #[derive(Debug)]
 pub(super) struct Events {
-    place: Place,
+    place: LinePosition,
     /// The name of this line's field, while it is read. A longer name is not one of these fields.
     name: Short,
     /// If true, the last byte was a CR: a LF after it belongs to the same line end.
@@ -17,16 +17,16 @@ pub(super) struct Events {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum LinePosition {
     /// In the name of a field.
     Name,
     /// After the colon, where one space is dropped.
-    Space(Field),
-    Value(Field),
+    Space(EventField),
+    Value(EventField),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
+enum EventField {
     Data,
     Event,
     Other,
@@ -54,7 +54,7 @@ struct Short {
 impl Default for Events {
     fn default() -> Self {
         Self {
-            place: Place::Name,
+            place: LinePosition::Name,
             name: Short::default(),
             after_cr: false,
             mark: Some(0),
@@ -79,22 +79,22 @@ impl Events {
                 continue;
             }
             rest = match self.place {
-                Place::Name => {
+                LinePosition::Name => {
                     self.in_name(byte, &mut piece);
                     after
                 }
-                Place::Space(field) => {
-                    self.place = Place::Value(field);
+                LinePosition::Space(field) => {
+                    self.place = LinePosition::Value(field);
                     if byte == b' ' { after } else { rest }
                 }
-                Place::Value(field) => {
+                LinePosition::Value(field) => {
                     let end = |byte: &u8| matches!(byte, b'\r' | b'\n');
                     let length = rest.iter().position(end).unwrap_or(rest.len());
                     let (value, rest) = rest.split_at(length);
                     match field {
-                        Field::Data => piece(Piece::Data(value)),
-                        Field::Event => piece(Piece::Name(value)),
-                        Field::Other => {}
+                        EventField::Data => piece(Piece::Data(value)),
+                        EventField::Event => piece(Piece::Name(value)),
+                        EventField::Other => {}
                     }
                     rest
                 }
@@ -126,7 +126,7 @@ impl Events {
         if byte == b':' {
             let field = self.name.field();
             self.begin(field, piece);
-            self.place = Place::Space(field);
+            self.place = LinePosition::Space(field);
             return;
         }
         if let Some(place) = self.name.bytes.get_mut(self.name.length) {
@@ -135,17 +135,17 @@ impl Events {
         self.name.length = self.name.length.saturating_add(1);
     }
 
-    fn begin(&mut self, field: Field, piece: &mut impl FnMut(Piece<'_>)) {
+    fn begin(&mut self, field: EventField, piece: &mut impl FnMut(Piece<'_>)) {
         match field {
-            Field::Data if self.has_data => piece(Piece::Data(b"\n")),
-            Field::Data => self.has_data = true,
-            Field::Event => piece(Piece::NewName),
-            Field::Other => {}
+            EventField::Data if self.has_data => piece(Piece::Data(b"\n")),
+            EventField::Data => self.has_data = true,
+            EventField::Event => piece(Piece::NewName),
+            EventField::Other => {}
         }
     }
 
     fn end_line(&mut self, piece: &mut impl FnMut(Piece<'_>)) {
-        if self.place == Place::Name {
+        if self.place == LinePosition::Name {
             if self.name.length == 0 {
                 self.has_data = false;
                 piece(Piece::End);
@@ -154,17 +154,17 @@ impl Events {
                 self.begin(self.name.field(), piece);
             }
         }
-        self.place = Place::Name;
+        self.place = LinePosition::Name;
         self.name = Short::default();
     }
 }
 
 impl Short {
-    fn field(self) -> Field {
+    fn field(self) -> EventField {
         match self.bytes.get(..self.length) {
-            Some(b"data") => Field::Data,
-            Some(b"event") => Field::Event,
-            _ => Field::Other,
+            Some(b"data") => EventField::Data,
+            Some(b"event") => EventField::Event,
+            _ => EventField::Other,
         }
     }
 }

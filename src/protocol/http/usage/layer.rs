@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 
 use super::{
     body::{MeteredBody, meter},
-    meter::{End, Report},
+    meter::{End, UsageReport},
     shape::Shape,
 };
 
@@ -24,8 +24,8 @@ use super::{
 /// clone.
 ///
 /// A closure reads each request before it is sent, and returns the closure that settles it, which
-/// gets the [`Report`]. It is called exactly once, as by [`meter`]. A call that fails without a
-/// response ends as [`End::Failed`], and one that its caller drops before the response as
+/// gets the [`UsageReport`]. It is called exactly once, as by [`meter`]. A call that fails without
+/// a response ends as [`End::Failed`], and one that its caller drops before the response as
 /// [`End::Left`].
 ///
 /// Put it inside the limit that it settles, so that a rejected call is not settled. Put it outside
@@ -35,7 +35,7 @@ use super::{
 /// use axum::{Router, body::Body, routing::post};
 /// use http::Request;
 /// use tower_keep::{
-///     protocol::http::{Server, usage::{self, End, MeterLayer, Report}},
+///     protocol::http::{Server, usage::{self, End, MeterLayer, UsageReport}},
 ///     rate_limit::{Dimension, Rate, RateLimitLayer},
 /// };
 ///
@@ -53,7 +53,7 @@ use super::{
 /// let keys = budgets.handle();
 /// let metered = MeterLayer::new(usage::openai(), move |request: &Request<Body>| {
 ///     let (keys, tenant) = (keys.clone(), tenant(request));
-///     move |report: Report| {
+///     move |report: UsageReport| {
 ///         let used = match (report.usage.and_then(|usage| usage.output), report.end) {
 ///             (Some(used), _) => used,
 ///             // Nothing was answered, so nothing was used.
@@ -71,25 +71,25 @@ use super::{
 /// # Ok::<_, tower_keep::ConfigError>(())
 /// ```
 pub struct MeterLayer<F> {
-    shared: Arc<Shared<F>>,
+    shared: Arc<Metering<F>>,
 }
 
 /// A service whose responses are [metered](MeterLayer).
 pub struct Metered<S, F> {
     inner: S,
-    shared: Arc<Shared<F>>,
+    shared: Arc<Metering<F>>,
 }
 
 pin_project! {
     /// The response of a [metered](MeterLayer) service.
-    pub struct MeteredFuture<U, F, G: FnOnce(Report)> {
+    pub struct MeteredFuture<U, F, G: FnOnce(UsageReport)> {
         #[pin]
         inner: U,
         unsettled: Unsettled<F, G>,
     }
 }
 
-struct Shared<F> {
+struct Metering<F> {
     shape: Shape,
     /// The shape by the response, in place of that one.
     by: Option<ShapeOf>,
@@ -97,8 +97,8 @@ struct Shared<F> {
 }
 
 /// A call without a response. Settles when it is dropped.
-struct Unsettled<F, G: FnOnce(Report)> {
-    shared: Arc<Shared<F>>,
+struct Unsettled<F, G: FnOnce(UsageReport)> {
+    shared: Arc<Metering<F>>,
     settle: Option<G>,
 }
 
@@ -106,16 +106,16 @@ type ShapeOf = Arc<dyn Fn(&Response<()>) -> Option<Shape> + Send + Sync>;
 
 impl<F> MeterLayer<F> {
     /// Meters responses of one shape. `begin` is a closure `Fn(&Request<B>) -> G`, called with each
-    /// request. `G` is a closure `FnOnce(Report)`, called once at the end of the response. It runs
-    /// in the task that reads the body, so it must not block.
+    /// request. `G` is a closure `FnOnce(UsageReport)`, called once at the end of the response. It
+    /// runs in the task that reads the body, so it must not block.
     pub fn new<B, G>(shape: Shape, begin: F) -> Self
     where
         F: Fn(&Request<B>) -> G,
-        G: FnOnce(Report),
+        G: FnOnce(UsageReport),
     {
         let by = None;
         Self {
-            shared: Arc::new(Shared { shape, by, begin }),
+            shared: Arc::new(Metering { shape, by, begin }),
         }
     }
 
@@ -130,14 +130,14 @@ impl<F> MeterLayer<F> {
     where
         F: Clone,
     {
-        let Shared {
+        let Metering {
             shape: default,
             begin,
             ..
         } = &*self.shared;
         let (default, begin) = (default.clone(), begin.clone());
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(Metering {
                 shape: default,
                 by: Some(Arc::new(shape)),
                 begin,
@@ -176,7 +176,7 @@ impl<S, F, G, A, B> Service<Request<A>> for Metered<S, F>
 where
     S: Service<Request<A>, Response = Response<B>>,
     F: Fn(&Request<A>) -> G,
-    G: FnOnce(Report),
+    G: FnOnce(UsageReport),
     B: Body<Data = Bytes>,
 {
     type Response = Response<MeteredBody<B, G>>;
@@ -200,7 +200,7 @@ where
 impl<U, F, G, B, E> Future for MeteredFuture<U, F, G>
 where
     U: Future<Output = Result<Response<B>, E>>,
-    G: FnOnce(Report),
+    G: FnOnce(UsageReport),
     B: Body<Data = Bytes>,
 {
     type Output = Result<Response<MeteredBody<B, G>>, E>;
@@ -223,7 +223,7 @@ where
     }
 }
 
-impl<F> Shared<F> {
+impl<F> Metering<F> {
     /// Returns the shape of a response, and the response.
     fn shape<B>(&self, response: Response<B>) -> (Shape, Response<B>) {
         let Some(by) = &self.by else {
@@ -236,15 +236,15 @@ impl<F> Shared<F> {
     }
 }
 
-impl<F, G: FnOnce(Report)> Unsettled<F, G> {
+impl<F, G: FnOnce(UsageReport)> Unsettled<F, G> {
     fn end(&mut self, end: End) {
         if let Some(settle) = self.settle.take() {
-            settle(Report::without_response(end));
+            settle(UsageReport::without_response(end));
         }
     }
 }
 
-impl<F, G: FnOnce(Report)> Drop for Unsettled<F, G> {
+impl<F, G: FnOnce(UsageReport)> Drop for Unsettled<F, G> {
     fn drop(&mut self) {
         self.end(End::Left);
     }
@@ -266,7 +266,7 @@ impl<S: fmt::Debug, F> fmt::Debug for Metered<S, F> {
     }
 }
 
-impl<U, F, G: FnOnce(Report)> fmt::Debug for MeteredFuture<U, F, G> {
+impl<U, F, G: FnOnce(UsageReport)> fmt::Debug for MeteredFuture<U, F, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MeteredFuture").finish_non_exhaustive()
     }

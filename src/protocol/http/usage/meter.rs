@@ -14,7 +14,7 @@ use super::{
 /// The report on a response, after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Report {
+pub struct UsageReport {
     /// Units that the response has used, as far as it reported them before its end. `None` if it
     /// reported none: then the estimate that was taken is the best known value.
     pub usage: Option<Usage>,
@@ -87,7 +87,7 @@ struct Start {
     length: usize,
 }
 
-impl Report {
+impl UsageReport {
     pub(super) fn without_response(end: End) -> Self {
         Self {
             usage: None,
@@ -159,8 +159,8 @@ impl Meter {
         }
     }
 
-    pub(super) fn report(&self, end: End) -> Report {
-        Report {
+    pub(super) fn report(&self, end: End) -> UsageReport {
+        UsageReport {
             usage: self.usage,
             end,
             bytes: self.bytes,

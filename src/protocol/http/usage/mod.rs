@@ -37,5 +37,5 @@ mod shape;
 
 pub use body::{MeteredBody, meter};
 pub use layer::{MeterLayer, Metered, MeteredFuture};
-pub use meter::{End, Report, Unread};
+pub use meter::{End, Unread, UsageReport};
 pub use shape::{Event, Shape, Usage, UsageField, anthropic, openai};

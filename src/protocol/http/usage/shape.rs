@@ -128,7 +128,7 @@ impl Shape {
     /// at the end of a body that is not a stream. Several reports are [merged](Usage::merge).
     ///
     /// Events of up to [`max_event`](Self::max_event) bytes are kept for it. It is not called for
-    /// longer ones, which [`Report::overlong`](super::Report::overlong) counts.
+    /// longer ones, which [`UsageReport::overlong`](super::UsageReport::overlong) counts.
     #[must_use]
     pub fn by<F>(read: F) -> Self
     where

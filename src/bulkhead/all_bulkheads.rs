@@ -11,7 +11,7 @@ use std::{
 use crate::queue::Overdue;
 
 #[derive(Debug, Default)]
-pub(super) struct AllKeys {
+pub(super) struct AllBulkheads {
     /// Locked to add a bulkhead and to list them.
     bulkheads: Mutex<Vec<Weak<dyn HoldsPlaces>>>,
     /// The earliest moment at which a permit may be overdue. As that of
@@ -30,7 +30,7 @@ pub(super) trait HoldsPlaces: fmt::Debug + Send + Sync {
     fn leave_all(&self, places: usize);
 }
 
-impl AllKeys {
+impl AllBulkheads {
     /// Adds a bulkhead, which holds nothing yet.
     pub(super) fn add(&self, bulkhead: Weak<dyn HoldsPlaces>) {
         let mut bulkheads = self
@@ -54,7 +54,7 @@ impl AllKeys {
     }
 }
 
-impl Overdue for AllKeys {
+impl Overdue for AllBulkheads {
     fn take_back(&self, now: u64) -> (usize, u64) {
         let due = self.due.load(Ordering::Acquire);
         if now < due {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A limit, as its queue sees it. A limit that is off admits all waiters and takes no units.
-pub(super) struct Waited<'a> {
+pub(super) struct QueuedLimit<'a> {
     limit: &'a dyn Limit,
     /// `None` for a limit that is always on.
     switch: Option<&'a Switch>,
@@ -17,7 +17,7 @@ pub(super) struct Waited<'a> {
     epoch: Option<u64>,
 }
 
-impl<'a> Waited<'a> {
+impl<'a> QueuedLimit<'a> {
     pub(super) fn new(limit: &'a dyn Limit, switch: Option<&'a Switch>) -> Self {
         Self {
             limit,
@@ -50,7 +50,7 @@ impl<'a> Waited<'a> {
     }
 }
 
-impl Resource for Waited<'_> {
+impl Resource for QueuedLimit<'_> {
     fn acquire(&self, units: u32, ready_at: u64, now: u64) -> Result<(), Blocked> {
         if self.is_off() {
             return Ok(());

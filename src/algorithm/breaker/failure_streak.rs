@@ -5,14 +5,14 @@
 use crate::sync::{AtomicU64, Ordering};
 
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct FailureStreak {
     /// `generation:32 | failures:32`. Release, for a thread that reads a generation here (Acquire)
     /// and then the breaker's control word. It finds that word no older, and so can distinguish a
     /// word left behind from one that has overtaken it.
     word: AtomicU64,
 }
 
-impl Run {
+impl FailureStreak {
     pub(super) fn new() -> Self {
         Self {
             word: AtomicU64::new(0),
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_success_or_a_new_generation_ends_a_run() {
-        let run = Run::new();
+        let run = FailureStreak::new();
         assert_eq!([run.fail(0, || true), run.fail(0, || true)], [1, 2]);
         run.end(0);
         assert_eq!(run.fail(0, || true), 1);
