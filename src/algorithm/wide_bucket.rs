@@ -31,6 +31,10 @@ pub(crate) struct WideBucket {
     burst: AtomicU64,
     scale: Scale,
     tat: Tat,
+    /// The arrival time that was last [told](Self::told), in nanoseconds, which no refund passes: a
+    /// report counts what calls have used, not what they took. 0 before the first. Relaxed: a
+    /// refund that races a report may take the old one, which the next report corrects.
+    reported: AtomicU64,
 }
 
 impl WideBucket {
@@ -43,6 +47,7 @@ impl WideBucket {
             burst: AtomicU64::new(burst),
             scale,
             tat: Tat::full(),
+            reported: AtomicU64::new(0),
         })
     }
 
@@ -53,6 +58,7 @@ impl WideBucket {
             burst: AtomicU64::new(OPEN),
             scale: Scale::COARSE,
             tat: Tat::full(),
+            reported: AtomicU64::new(0),
         }
     }
 
@@ -112,9 +118,11 @@ impl WideBucket {
         pace.scale.nanos(units.saturating_mul(pace.interval))
     }
 
-    /// Gives units back, as far as there is room for them.
+    /// Gives units back, as far as there is room for them, and no last report says otherwise.
     pub(crate) fn give_back(&self, units: u64, now: u64) {
-        self.tat.refund(self.pace(), units, now);
+        let reported = self.reported.load(Ordering::Relaxed).saturating_sub(now);
+        let least = self.scale.units(reported);
+        self.tat.refund_above(self.pace(), units, least, now);
     }
 
     /// Takes units that were used already, as a debt if they do not fit.
@@ -129,6 +137,7 @@ impl WideBucket {
     }
 
     pub(crate) fn reset(&self, now: u64) {
+        self.reported.store(0, Ordering::Relaxed);
         self.tat.reset(self.scale, now);
     }
 
@@ -170,7 +179,11 @@ impl WideBucket {
     /// The theoretical arrival time of a bucket *is* the moment at which it is full, so the report
     /// is its state. The pace follows: the missing units come back in that time, each after at most
     /// `slowest` nanoseconds. So an empty bucket has one unit after one such share, and never later
-    /// than `full_in`. Units that were taken here but are not in the report yet stay taken.
+    /// than `full_in`. Units that were taken here but are not in the report yet stay taken, and
+    /// come back at the new pace.
+    ///
+    /// The time is often rounded up to a second. If few units are missing, it says little about the
+    /// pace, which then only becomes faster.
     pub(crate) fn told(
         &self,
         limit: u64,
@@ -184,15 +197,27 @@ impl WideBucket {
         if missing == 0 {
             return;
         }
+        let before = (!self.is_open()).then(|| self.pace().interval);
         // Rounded down, so that all units are back in time.
-        let interval = (full_in / missing).min(self.scale.units(slowest).max(1));
+        let mut interval = (full_in / missing).min(self.scale.units(slowest).max(1));
+        if let Some(before) = before.filter(|_| missing < limit / TELLING) {
+            interval = interval.min(before);
+        }
         let limit = remaining.saturating_add(missing);
         let burst = limit.min(self.scale.max_ahead() / interval).max(1);
         self.set(interval, burst);
         let used = burst.saturating_sub(remaining).saturating_mul(interval);
-        self.tat.raise_to(self.scale, used, now);
+        let until = now.saturating_add(self.scale.nanos(used));
+        self.reported.store(until, Ordering::Relaxed);
+        self.tat.replace(self.scale, now, |ahead| {
+            let here = before.map_or(0, |before| ahead.div_ceil(before).min(burst));
+            here.saturating_mul(interval).max(used)
+        });
     }
 }
+
+/// A report tells the pace if this part of the limit is missing, as a divisor.
+const TELLING: u64 = 10;
 
 /// The burst of a bucket that was told nothing. No other bucket can have it.
 const OPEN: u64 = u64::MAX;
@@ -254,21 +279,78 @@ mod tests {
         assert_eq!(bucket.available(61 * SECOND + SECOND / 10), 1);
     }
 
+    #[test]
+    fn units_taken_before_a_report_come_back_at_its_pace() {
+        let bucket = WideBucket::open();
+        // 80 000 a minute, of which ten are missing: the time is rounded up to a second.
+        bucket.told(80_000, 79_990, (SECOND, u64::MAX), 0);
+        assert!(bucket.take_late(20_000, 0, 0).is_ok());
+        bucket.told(80_000, 60_000, (15 * SECOND, u64::MAX), 0);
+        assert_eq!(bucket.available(0), 59_990);
+        assert!(bucket.available(15 * SECOND) > 79_900);
+        // Few are missing again. That says nothing about the pace.
+        bucket.told(80_000, 79_999, (SECOND, u64::MAX), 15 * SECOND);
+        assert!(bucket.take_late(79_900, 0, 15 * SECOND).is_ok());
+        assert!(bucket.available(76 * SECOND) > 79_900);
+    }
+
+    #[test]
+    fn a_refund_takes_nothing_off_a_report() {
+        let bucket = WideBucket::open();
+        bucket.told(100_000, 99_000, (SECOND, u64::MAX), 0);
+        (0..5).for_each(|_| assert!(bucket.take_late(10_000, 0, 0).is_ok()));
+        // The report counts what the calls have used, and what others have.
+        bucket.told(100_000, 10_000, (90 * SECOND, u64::MAX), 0);
+        (0..5).for_each(|_| bucket.give_back(9_900, 0));
+        assert_eq!(bucket.available(0), 10_000);
+        // What is taken after it can be given back.
+        assert!(bucket.take_late(8_000, 0, 0).is_ok());
+        bucket.give_back(7_000, 0);
+        assert_eq!(bucket.available(0), 9_000);
+    }
+
     proptest! {
-        /// For any reports, in any order.
+        /// For any reports, in any order, and whatever is taken in between.
         #[test]
         fn a_unit_is_back_within_the_reset_that_was_told(
             told in proptest::collection::vec(
-                (any::<u64>(), any::<u64>(), 0u64..1 << 60, 0u64..10 * SECOND), 1..20,
+                ((any::<u64>(), any::<u64>(), 0u64..1 << 60), 0u64..10 * SECOND, any::<u64>()),
+                1..20,
             ),
         ) {
             let bucket = WideBucket::open();
             let (mut now, mut full_at) = (0, 0u64);
-            for (limit, remaining, full_in, later) in told {
+            for ((limit, remaining, full_in), later, cost) in told {
                 now += later;
                 bucket.told(limit, remaining, (full_in, u64::MAX), now);
                 full_at = full_at.max(now.saturating_add(full_in));
                 prop_assert!(bucket.available(full_at.saturating_add(1)) >= 1);
+                let _ = bucket.take_late(cost % bucket.burst().saturating_add(1), now, now);
+                bucket.give_back(cost % 7, now);
+            }
+        }
+
+        /// An honest provider, whose times are rounded up to a second, and one call at a time. What
+        /// it would admit with a tenth of its quota to spare is admitted here.
+        #[test]
+        fn an_honest_provider_is_used_up_to_its_quota(
+            calls in proptest::collection::vec((1u64..20_000, 0u64..20 * SECOND), 2..60),
+        ) {
+            const LIMIT: u64 = 80_000;
+            let rate = Rate::per_minute(LIMIT);
+            let provider = WideBucket::new(rate, LIMIT).unwrap();
+            let bucket = WideBucket::open();
+            let mut now = 0;
+            for (cost, later) in calls {
+                now += later;
+                let left = provider.available(now);
+                let taken = bucket.take_late(cost, now, now).is_ok();
+                prop_assert!(taken || left < cost + LIMIT / 10, "{cost} of {left} at {now}");
+                if taken && provider.take_late(cost, now, now).is_ok() {
+                    let full_in = provider.wait(LIMIT, now).next_multiple_of(SECOND);
+                    let left = provider.available(now);
+                    bucket.told(LIMIT, left, (full_in, u64::MAX), now);
+                }
             }
         }
 

@@ -366,6 +366,54 @@ async fn each_dimension_follows_its_own_quota() {
     assert_eq!(left, [48, 20]);
 }
 
+/// Whether or not the quotas that keys share follow too.
+#[tokio::test(start_paused = true)]
+async fn the_quotas_of_a_key_follow() {
+    let plain = Dimension::new("requests", Rate::per_minute(600));
+    let follows = plain.follow(Follow::new("requests"));
+    for shared in [plain, follows] {
+        let limit = RateLimitLayer::dimensions([shared])
+            .per_key(|_: &Request<Body>| Some(1), move |_| Ok([follows]))
+            .protocol(Client::new().provider(provider::openai()))
+            .build()
+            .unwrap();
+        let service = limit.layer(upstream(&[(200, SIX_LEFT), (200, &[])]));
+        assert_eq!(answered(&service, 50).await, 7);
+    }
+}
+
+/// A report that few units are missing names a second, and the next one says how fast they are.
+#[tokio::test(start_paused = true)]
+async fn a_large_call_after_a_small_one_comes_back_in_time() {
+    const SMALL: Fields = &[
+        ("x-ratelimit-limit-tokens", "80000"),
+        ("x-ratelimit-remaining-tokens", "79990"),
+        ("x-ratelimit-reset-tokens", "1s"),
+    ];
+    const LARGE: Fields = &[
+        ("x-ratelimit-limit-tokens", "80000"),
+        ("x-ratelimit-remaining-tokens", "60000"),
+        ("x-ratelimit-reset-tokens", "15s"),
+    ];
+    let limit = RateLimitLayer::builder(Rate::per_minute(80_000))
+        .burst(80_000)
+        .cost(|request: &Request<Body>| match request.uri().path() {
+            "/large" => 20_000,
+            _ => 10,
+        })
+        .follow(Follow::new("tokens"))
+        .protocol(Client::new().provider(provider::openai()))
+        .build()
+        .unwrap();
+    let service = limit.layer(upstream(&[(200, SMALL), (200, LARGE), (200, LARGE)]));
+    assert_eq!(answered(&service, 1).await, 1);
+    let large = || Request::get("http://api.example/large").body(Body::default());
+    service.clone().oneshot(large().unwrap()).await.unwrap();
+    advance(15 * SECOND).await;
+    assert!(limit.handle().snapshot().available > 79_000);
+    assert_eq!(answered(&service, 1).await, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_tells_each_dimension() {
     let limit = RateLimitLayer::dimensions([

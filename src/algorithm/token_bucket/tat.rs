@@ -130,6 +130,15 @@ impl Tat {
         self.refund_if(pace, cost, now, || true);
     }
 
+    /// Refunds down to `least` ahead of `now`.
+    pub(crate) fn refund_above(&self, pace: Pace, cost: u64, least: u64, now: u64) {
+        let units = cost.saturating_mul(pace.interval);
+        let _ = self.change(pace.scale, now, |ahead| {
+            let refunded = ahead.saturating_sub(units).max(least);
+            (refunded < ahead).then_some(refunded).ok_or(())
+        });
+    }
+
     /// Refunds if `owned` holds, which is checked after the TAT is read and before it is changed.
     /// The compare-and-swap makes the check and the change one step: a key that takes over an
     /// indebted bucket, and admits a call, has changed its TAT.
@@ -159,10 +168,12 @@ impl Tat {
         })
     }
 
-    /// Moves the TAT to at least `least` ahead of `now`, for units that were used elsewhere.
+    /// Replaces how far the TAT lies ahead of `now`, at most [`Scale::max_ahead`].
     #[cfg(any(feature = "layers", test))]
-    pub(crate) fn raise_to(&self, scale: Scale, least: u64, now: u64) {
-        self.raise(scale, now, |ahead| ahead.max(least));
+    pub(crate) fn replace(&self, scale: Scale, now: u64, new: impl Fn(u64) -> u64) {
+        let Ok(_) = self.change(scale, now, |ahead| {
+            Ok::<_, Infallible>(new(ahead).min(scale.max_ahead()))
+        });
     }
 
     pub(crate) fn available(&self, pace: Pace, now: u64) -> u64 {
