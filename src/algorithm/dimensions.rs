@@ -109,12 +109,16 @@ impl Quotas {
         self.parts().map(wait).max().unwrap_or(0)
     }
 
-    /// Returns how many nanoseconds until a call fits and the reserve is whole.
+    /// Returns how many nanoseconds until a call fits and the reserve is whole. For a call above
+    /// what is beside the reserve, that is never.
     fn wait_leaving(&self, cost: u64, before: u64, now: u64) -> u64 {
         let parts = self.parts();
         let wait = parts.map(|part| {
             let units = self.cost_of(part, cost).saturating_add(part.reserve());
-            part.wait(before.saturating_add(units), now)
+            match units <= part.burst() {
+                true => part.wait(before.saturating_add(units), now),
+                false => u64::MAX,
+            }
         });
         wait.max().unwrap_or(0)
     }
@@ -233,11 +237,15 @@ impl<const N: usize> Dimensions<N> {
         now: u64,
     ) -> Result<(), OverDimension> {
         self.fits(costs)?;
-        let (dimension, wait) = self.longest(costs, &[0; N], claim, now);
-        if wait > late(due, now) {
-            return Err(until(dimension, wait));
+        match self.longest(costs, &[0; N], claim, now) {
+            // A tenant without a share waits for no reserve that its call leaves.
+            (dimension, u64::MAX) => Err(OverDimension {
+                dimension,
+                over: OverLimit::CostAboveBurst,
+            }),
+            (dimension, wait) if wait > late(due, now) => Err(until(dimension, wait)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Checks that no cost is above its burst.

@@ -110,8 +110,8 @@ pub use config::RateLimitConfig;
 pub(crate) use dimensions::Settles;
 pub use dimensions::{
     CostsOf, Dimension, DimensionSnapshot, DimensionsBuilder, DimensionsGate, DimensionsHandle,
-    DimensionsLayer, DimensionsSnapshot, KeyedDimensionsHandle, KeyedDimensionsLayer,
-    PerKeyDimensions, UnitCosts, Unsettled, UsesOf,
+    DimensionsLayer, DimensionsSnapshot, DimensionsTotal, KeyedDimensionsHandle,
+    KeyedDimensionsLayer, PerKeyDimensions, UnitCosts, Unsettled, UsesOf,
 };
 pub use fleet::{FleetHandle, FleetSnapshot, Outage};
 pub use follow::Follow;

@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod dimensions;
+mod dimensions_of_keys;
 mod shared;
 mod waiters;
 mod waiting;

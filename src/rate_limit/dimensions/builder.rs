@@ -2,14 +2,17 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{
-    closures::{CostsOf, UnitCosts, Unsettled, UsesOf},
+    closures::{CostsOf, ReplaceCosts, UnitCosts, Unsettled, UsesOf},
     dimension::Dimension,
     keyed::{MakeQuotas, WeightOf},
 };
 use crate::{
     ConfigError, Name,
     ambient::clock::nanos,
+    gate::DeadlineOf,
     keyed::{HasKey, KeyFn, KeySettings, NotKeyed},
     protocol::Plain,
     rate_limit::{
@@ -138,15 +141,16 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
     /// // The tokens are missing.
     /// let _ = RateLimitLayer::dimensions(quotas).cost(|_: &String| [1]);
     /// ```
-    pub fn cost<Req, F>(self, cost: F) -> DimensionsBuilder<N, K, P, CostsOf<F>, U>
+    pub fn cost<Req, F>(self, cost: F) -> DimensionsBuilder<N, K, P, C::Replaced<F>, U>
     where
         F: Fn(&Req) -> [u64; N],
+        C: ReplaceCosts,
     {
         DimensionsBuilder {
             values: self.values,
             key: self.key,
             protocol: self.protocol,
-            costs: CostsOf(cost),
+            costs: self.costs.replaced(CostsOf(cost)),
             uses: self.uses,
         }
     }
@@ -167,6 +171,28 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
             protocol: self.protocol,
             costs: self.costs,
             uses: UsesOf(used),
+        }
+    }
+
+    /// Sets a deadline per request: a closure `Fn(&Req) -> Option<tokio::time::Instant>`. A call
+    /// over a quota may wait until its deadline. It is rejected at once if it would be admitted
+    /// only then or later, and so is a call that arrives too late. With
+    /// [`max_wait`](Self::max_wait) the earlier of the two applies. Default: no deadlines. Within a
+    /// client's stack the call's [`Deadline`](crate::Deadline) counts anyway.
+    pub fn deadline<Req, F>(
+        mut self,
+        deadline: F,
+    ) -> DimensionsBuilder<N, K, P, (C, DeadlineOf<F>), U>
+    where
+        F: Fn(&Req) -> Option<Instant>,
+    {
+        self.values.settings.deadlines = true;
+        DimensionsBuilder {
+            values: self.values,
+            key: self.key,
+            protocol: self.protocol,
+            costs: (self.costs, DeadlineOf(deadline)),
+            uses: self.uses,
         }
     }
 
@@ -243,6 +269,10 @@ impl<const N: usize, K, P, C, U> DimensionsBuilder<N, K, P, C, U> {
     /// Calls may wait for 250 ms unless [`max_wait`](Self::max_wait) is set. A burst must take at
     /// least 400 ms to refill, and be below 2^27 units. A fleet's quotas cannot
     /// [follow](Dimension::follow) the upstream.
+    ///
+    /// A store takes no units back. What a settlement gives back can be spent while its lease
+    /// lives, at most a second, and is lost after that. A debt is never lost. So if calls last
+    /// longer, take a low estimate, and let the settlement add the rest.
     pub fn fleet<S: Store + Clone>(mut self, store: &S, name: impl Into<Name>) -> Self {
         self.values.fleet.share(store, name.into());
         self

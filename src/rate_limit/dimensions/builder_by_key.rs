@@ -58,6 +58,11 @@ impl<F: HasKey, const N: usize, P, C, U> DimensionsBuilder<N, PerKeyDimensions<F
     /// that. Default: no shares, so that a call takes what it finds. A fleet's total cannot have
     /// shares.
     ///
+    /// Shares protect from calls that cost too much, not from those that cost more than they say. A
+    /// settlement that adds units takes them from the total, in debt if need be, for which all
+    /// keys wait. So take a high estimate, such as the longest answer, and let the settlement give
+    /// back.
+    ///
     /// ```
     /// use tower_keep::rate_limit::{Dimension, Rate, RateLimitLayer};
     ///

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use tokio::time::Instant;
+
+use crate::gate::DeadlineOf;
+
 /// One unit of each quota, the default cost.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UnitCosts;
@@ -26,6 +30,45 @@ pub struct UsesOf<F>(pub(super) F);
 pub trait Costs<Req, const N: usize> {
     /// Returns the cost for each dimension, in their order.
     fn costs(&self, request: &Req) -> [u64; N];
+
+    /// Returns the deadline of a request, if there is a closure for it.
+    #[inline]
+    fn deadline(&self, _: &Req) -> Option<Instant> {
+        None
+    }
+}
+
+/// Costs that `.cost(..)` can replace, beside a deadline, so that settings come in any order.
+pub trait ReplaceCosts {
+    /// The type with these costs.
+    type Replaced<F>;
+
+    /// Replaces the costs.
+    fn replaced<F>(self, costs: CostsOf<F>) -> Self::Replaced<F>;
+}
+
+impl ReplaceCosts for UnitCosts {
+    type Replaced<F> = CostsOf<F>;
+
+    fn replaced<F>(self, costs: CostsOf<F>) -> CostsOf<F> {
+        costs
+    }
+}
+
+impl<G> ReplaceCosts for CostsOf<G> {
+    type Replaced<F> = CostsOf<F>;
+
+    fn replaced<F>(self, costs: CostsOf<F>) -> CostsOf<F> {
+        costs
+    }
+}
+
+impl<C: ReplaceCosts, D> ReplaceCosts for (C, DeadlineOf<D>) {
+    type Replaced<F> = (C::Replaced<F>, DeadlineOf<D>);
+
+    fn replaced<F>(self, costs: CostsOf<F>) -> Self::Replaced<F> {
+        (self.0.replaced(costs), self.1)
+    }
 }
 
 /// Finds the units that a response has used.
@@ -54,6 +97,23 @@ impl<F: Fn(&Req) -> [u64; N], Req, const N: usize> Costs<Req, N> for CostsOf<F> 
     #[inline]
     fn costs(&self, request: &Req) -> [u64; N] {
         (self.0)(request)
+    }
+}
+
+/// Costs beside a deadline.
+impl<C, F, Req, const N: usize> Costs<Req, N> for (C, DeadlineOf<F>)
+where
+    C: Costs<Req, N>,
+    F: Fn(&Req) -> Option<Instant>,
+{
+    #[inline]
+    fn costs(&self, request: &Req) -> [u64; N] {
+        self.0.costs(request)
+    }
+
+    #[inline]
+    fn deadline(&self, request: &Req) -> Option<Instant> {
+        (self.1.0)(request)
     }
 }
 

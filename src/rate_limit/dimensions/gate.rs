@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{
     closures::{Costs, Settles, Uses},
     state::{Over, State},
@@ -42,6 +44,9 @@ pub struct DimensionsTicket<const N: usize> {
     place: TicketOf<[u64; N]>,
     joined: u64,
 }
+
+/// The costs and the deadline of a request, which is asked once.
+type AskedOf<const N: usize> = ([u64; N], Option<Instant>);
 
 /// A limit as it is advertised to callers.
 struct Told<'a, const N: usize> {
@@ -118,7 +123,7 @@ impl<const N: usize, C, U> DimensionsGate<N, C, U> {
 impl<const N: usize, C, U: Settles> Gate for DimensionsGate<N, C, U> {
     type Pass = DimensionsPass<N>;
     type Ticket = DimensionsTicket<N>;
-    type Asked = Option<[u64; N]>;
+    type Asked = Option<AskedOf<N>>;
 
     fn give_back(&self, pass: Self::Pass, _: Unsent, now: &Now) {
         if let Some(taken) = pass.0 {
@@ -161,6 +166,15 @@ impl<const N: usize, C, U: Settles> Gate for DimensionsGate<N, C, U> {
 }
 
 impl<const N: usize, C, U> DimensionsGate<N, C, U> {
+    /// Returns the costs and the deadline of a request, which is asked once.
+    fn asked<Req>(&self, request: &Req, asked: &mut Option<AskedOf<N>>) -> AskedOf<N>
+    where
+        C: Costs<Req, N>,
+    {
+        let ask = || (self.costs.costs(request), self.costs.deadline(request));
+        *asked.get_or_insert_with(ask)
+    }
+
     /// Closes the quotas for as long as the upstream asks, if that is honored.
     fn honor(&self, pass: &DimensionsPass<N>, retry_after: Duration, now: &Now) {
         let max_penalty = self.state.settings.max_penalty;
@@ -184,11 +198,11 @@ where
         if !self.state.settings.enabled {
             return Admission::Granted(DimensionsPass::default());
         }
-        let request = inquiry.request;
-        let costs = *inquiry
-            .asked
-            .get_or_insert_with(|| self.costs.costs(request));
-        self.decide(costs, inquiry.demand, now.by(&self.state.clock))
+        let (costs, own) = self.asked(inquiry.request, inquiry.asked);
+        let mut demand = *inquiry.demand;
+        // The earlier of two deadlines.
+        demand.deadline = demand.deadline.into_iter().chain(own).min();
+        self.decide(costs, &demand, now.by(&self.state.clock))
     }
 
     fn poll_ticket(
@@ -225,10 +239,7 @@ where
         let settings = &self.state.settings;
         let costs = match call {
             LimitedCall::Unsent(inquiry, Visit::ForWait) => {
-                let request = inquiry.request;
-                *inquiry
-                    .asked
-                    .get_or_insert_with(|| self.costs.costs(request))
+                self.asked(inquiry.request, inquiry.asked).0
             }
             _ if settings.advertise.is_on && settings.enabled => [0; N],
             _ => return,

@@ -1,13 +1,16 @@
 //! The handle of several quotas.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Borrow, hash::Hash, sync::Arc, time::Duration};
 
-use super::{gate::DimensionsGate, state::State};
+use super::{
+    gate::DimensionsGate,
+    state::{Quotaed, State},
+};
 use crate::{
     Changed, ConfigError,
     algorithm::Rate,
     call::Left,
-    gate::Controlled,
+    gate::{Controlled, Keyable, KeyedHandle},
     keyed::partitions::Hold,
     observe::{Totals, trace},
     rate_limit::FleetHandle,
@@ -69,18 +72,8 @@ impl<const N: usize> DimensionsHandle<N> {
     #[must_use]
     pub fn snapshot(&self) -> DimensionsSnapshot<N> {
         let (state, now) = (&*self.state, self.state.clock.now());
-        let own = &state.own;
         DimensionsSnapshot {
-            dimensions: std::array::from_fn(|at| {
-                let (limits, (rate, burst)) = (&own.limits, own.limits.quota(at));
-                DimensionSnapshot {
-                    name: own.dimensions[at].name,
-                    available: limits.available(at, now),
-                    rate,
-                    burst,
-                    next_unit: Duration::from_nanos(limits.wait(at, 1, now)),
-                }
-            }),
+            dimensions: state.own.snapshot(now),
             waiting: state.queue.waiting(),
             totals: state.tally.totals(),
         }
@@ -144,24 +137,109 @@ impl<const N: usize> DimensionsHandle<N> {
     /// The errors of `build`, and a name that no quota has.
     pub fn update(&self, dimension: &str, rate: Rate, burst: u64) -> Result<Changed, ConfigError> {
         let state = &*self.state;
+        let changed = state.own.update(state, (dimension, rate, burst))?;
+        state.set_changed();
+        state.notify(state.clock.now());
+        Ok(changed)
+    }
+}
+
+/// The quotas of all keys together, set by
+/// [`within`](crate::rate_limit::DimensionsBuilder::within). Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct DimensionsTotal<const N: usize> {
+    /// A state that has the total too.
+    state: Arc<State<N>>,
+    total: Arc<Quotaed<N>>,
+}
+
+impl<const N: usize> DimensionsTotal<N> {
+    /// Returns the current state of the quotas.
+    #[must_use]
+    pub fn snapshot(&self) -> [DimensionSnapshot; N] {
+        self.total.snapshot(self.state.clock.now())
+    }
+
+    /// Forgets used units, debts and penalties of each quota.
+    pub fn reset(&self) {
+        self.total.limits.reset(self.state.clock.now());
+    }
+
+    /// Changes rate and burst of one quota. Units already used stay used, as the time that it takes
+    /// to pay them off. Calls that wait notice it within 100 ms.
+    ///
+    /// # Errors
+    /// The errors of `build`, and a name that no quota has.
+    pub fn update(&self, dimension: &str, rate: Rate, burst: u64) -> Result<Changed, ConfigError> {
+        self.total.update(&self.state, (dimension, rate, burst))
+    }
+}
+
+impl<const N: usize> Quotaed<N> {
+    fn snapshot(&self, now: u64) -> [DimensionSnapshot; N] {
+        std::array::from_fn(|at| {
+            let (rate, burst) = self.limits.quota(at);
+            DimensionSnapshot {
+                name: self.dimensions[at].name,
+                available: self.limits.available(at, now),
+                rate,
+                burst,
+                next_unit: Duration::from_nanos(self.limits.wait(at, 1, now)),
+            }
+        })
+    }
+
+    fn update(
+        &self,
+        state: &State<N>,
+        (dimension, rate, burst): (&str, Rate, u64),
+    ) -> Result<Changed, ConfigError> {
         let named = |error: ConfigError| error.of("rate_limit", state.settings.name);
-        let at = state
-            .own
-            .dimensions
-            .iter()
-            .position(|own| own.name == dimension);
+        let mut dimensions = self.dimensions.iter();
+        let at = dimensions.position(|own| own.name == dimension);
         let fix = "use one of the names that the dimensions were made with";
         let at = at.ok_or_else(|| named(ConfigError::new("dimension", dimension, fix)))?;
-        let before = state.own.limits.quota(at);
-        let updated = state.own.limits.update(at, rate, burst);
-        updated.map_err(named)?;
-        state.set_changed();
+        let before = self.limits.quota(at);
+        self.limits.update(at, rate, burst).map_err(named)?;
         let changed = Changed::default()
             .note("rate_limit", "rate", (before.0, rate))
             .note("rate_limit", "burst", (before.1, burst));
         trace::updated((state.tally.layer, state.tally.name), &changed);
-        state.notify(state.clock.now());
         Ok(changed)
+    }
+}
+
+impl<K, const N: usize, C, U> KeyedHandle<K, DimensionsGate<N, C, U>>
+where
+    K: Hash + Eq + Clone,
+    DimensionsGate<N, C, U>: Keyable<Handle = DimensionsHandle<N>>,
+{
+    /// Corrects the units that a call of this key has taken to those that it has used, as
+    /// [`DimensionsHandle::settle`] does. If the key has no quotas of its own, the call has taken
+    /// from the [shared](Self::shared) ones.
+    pub fn settle<Q>(&self, key: &Q, taken: [u64; N], used: [u64; N])
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let own = self.key(key);
+        own.unwrap_or_else(|| self.shared()).settle(taken, used);
+    }
+
+    /// Returns the quotas of all keys together, if there are any.
+    #[must_use]
+    pub fn total(&self) -> Option<DimensionsTotal<N>> {
+        let state = self.shared().state;
+        let total = state.total.clone()?;
+        Some(DimensionsTotal { state, total })
+    }
+}
+
+impl<const N: usize, C, U> DimensionsGate<N, C, U> {
+    /// Returns the handle.
+    #[must_use]
+    pub fn handle(&self) -> DimensionsHandle<N> {
+        self.control()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     keyed::{HasKey, NotKeyed},
     observe::{LIMIT_WAIT, Tally, register},
     protocol::Plain,
-    rate_limit::{Outage, keyed::FleetOfKeys},
+    rate_limit::{Follow, Outage, keyed::FleetOfKeys},
 };
 
 /// Limits calls by several quotas at once. All services it makes, and all their clones, share them.
@@ -95,6 +95,10 @@ where
         let max_keys = max_keys.map_err(|error| error.of("rate_limit", settings.name))?;
         let (mut parts, tally) = values.parts()?;
         let fleet = parts.fleet.clone();
+        if key.quotas.is_some() && fleet.is_none() {
+            // The quotas of a key may follow, also if the shared ones do not.
+            parts.settings.follow.get_or_insert(Follow::new(""));
+        }
         if key.weights.is_some() {
             let checked = parts.checked_for_shares();
             checked.map_err(|error| error.of("rate_limit", settings.name))?;

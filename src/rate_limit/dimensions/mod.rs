@@ -19,5 +19,5 @@ pub(crate) use closures::Settles;
 pub use closures::{CostsOf, UnitCosts, Unsettled, UsesOf};
 pub use dimension::Dimension;
 pub use gate::DimensionsGate;
-pub use handle::{DimensionSnapshot, DimensionsHandle, DimensionsSnapshot};
+pub use handle::{DimensionSnapshot, DimensionsHandle, DimensionsSnapshot, DimensionsTotal};
 pub use layer::{DimensionsLayer, KeyedDimensionsHandle, KeyedDimensionsLayer};

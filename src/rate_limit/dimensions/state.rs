@@ -164,6 +164,7 @@ impl<const N: usize> State<N> {
         let Some(total) = self.total() else {
             return own.take(costs, None, due, now).map_err(Over::own);
         };
+        own.fits(costs).map_err(Over::own)?;
         let claim = self.claim(now);
         let claim = claim.as_ref();
         // The total is checked first, so that a rejected call takes nothing.
@@ -270,8 +271,8 @@ impl<const N: usize> State<N> {
     }
 
     /// Notifies the queue: something other than a departure has changed the quotas. Waiters of
-    /// other keys are not notified of units given back to the total. They find them when their own
-    /// time comes.
+    /// other keys are not notified of units given back to the total. They find them when they
+    /// [look again](LOOK_AGAIN).
     pub(super) fn notify(&self, now: u64) {
         self.queue.notify(self, || now);
     }
@@ -333,6 +334,9 @@ impl Over {
     }
 }
 
+/// After this time a call that waits for a quota of all keys looks again, in nanoseconds.
+const LOOK_AGAIN: u64 = 100_000_000;
+
 /// The quotas as the part that asks a store sees them.
 impl<const N: usize> Granted for State<N> {
     fn granted(&self, _: KeyHash) {
@@ -344,8 +348,10 @@ impl<const N: usize> Granted for State<N> {
 impl<const N: usize> Resource<[u64; N]> for State<N> {
     fn acquire(&self, costs: [u64; N], ready_at: u64, now: u64) -> Result<(), Blocked> {
         self.take(&costs, Some(ready_at), now)
-            .map_err(|over| match over.wait() {
-                Some(wait) => Blocked::For(nanos(wait)),
+            .map_err(|over| match over.wait().map(nanos) {
+                // Another key may give units of the total back before their time.
+                Some(wait) if over.is_total => Blocked::For(wait.min(LOOK_AGAIN)),
+                Some(wait) => Blocked::For(wait),
                 None => Blocked::Forever,
             })
     }
