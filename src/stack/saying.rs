@@ -3,7 +3,7 @@
 use std::{fmt, ops::ControlFlow, task::Context};
 
 use crate::{
-    CarryDeadline, Rejected,
+    CarryDeadline, Deadline, Rejected,
     ambient::clock::Now,
     gate::{
         Admission, Admit, CallEvent, Closes, Completion, Demand, Gate, Inquiry, LimitedCall,
@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// A gate for which a request's [`CallSettings`](crate::CallSettings) set the cost and the
-/// criticality. A closure of the gate takes precedence. The protocol `P` reads them.
+/// criticality, and its [`Deadline`] how long it may wait. A closure of the gate takes precedence.
+/// The protocol `P` reads them.
 #[derive(Clone)]
 pub struct BySettings<G, P> {
     gate: G,
@@ -46,7 +47,10 @@ impl<G, P> BySettings<G, P> {
         } = inquiry;
         let demand = own.get_or_insert_with(|| {
             let settings = self.protocol.settings(request);
+            let deadline = self.protocol.deadline(request).map(Deadline::moment);
             Demand {
+                // So that no call waits for longer than its caller does.
+                deadline: deadline.or(demand.deadline),
                 cost: settings.cost.unwrap_or(demand.cost),
                 criticality: settings.criticality.unwrap_or(demand.criticality),
                 ..*demand

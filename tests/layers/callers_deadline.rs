@@ -1,12 +1,16 @@
 //! The end of a call by its caller's own deadline: it is not the upstream's fault, unless good
 //! answers would have been there by then.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests look at tokio's clock, which is paused"
+)]
 
 use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Empty;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use tower_keep::{
@@ -15,6 +19,7 @@ use tower_keep::{
     bulkhead::BulkheadLayer,
     circuit_breaker::{CircuitBreakerHandle, CircuitBreakerLayer},
     protocol::http::{Client, Server, UntilBodyEnd},
+    rate_limit::{Rate, RateLimitLayer},
     stack,
     throttle::ThrottleLayer,
     timeout::TimeoutLayer,
@@ -189,4 +194,36 @@ async fn impatience_is_no_sign_of_overload() {
     assert_eq!((seen.failure, seen.cancelled), (0, 100));
     let seen = bulkhead.handle().snapshot();
     assert_eq!((seen.in_flight, seen.totals.cancelled), (0, 100));
+}
+
+/// A call that would wait in a server's stack until after its deadline, and one that would not.
+#[tokio::test(start_paused = true)]
+async fn a_server_lets_no_call_wait_past_its_deadline() {
+    for sent in [false, true] {
+        let limit = RateLimitLayer::builder(Rate::per_second(1)).max_wait(ms(9000));
+        let stack = stack::server()
+            .http()
+            .protocol(|server| server.read_deadline(true))
+            .rate_limit(limit)
+            .max_in_flight(10);
+        let service = stack.build().unwrap().layer(upstream(0));
+        let ask = |deadline: u64| {
+            let mut request = ask(1, (!sent).then_some(deadline));
+            if sent {
+                let name = "x-envoy-expected-rq-timeout-ms";
+                request.headers_mut().insert(name, deadline.into());
+            }
+            service.clone().oneshot(request)
+        };
+        assert_eq!(ask(5000).await.unwrap().status(), 200);
+        let start = Instant::now();
+        let answer = ask(500).await.unwrap();
+        let rejected = answer.extensions().get::<Rejected>().unwrap();
+        assert_eq!(
+            (rejected.kind, rejected.layer),
+            (RejectedKind::RateLimited, "rate_limit")
+        );
+        assert!(start.elapsed() < ms(1));
+        assert_eq!(ask(1500).await.unwrap().status(), 200);
+    }
 }

@@ -1024,14 +1024,27 @@ mod server {
     ) -> Vec<String> {
         run(calls, unready, (make, read), |upstream| {
             let protocol = protocol(settings);
-            let limit = settings.limit().map(|limit| limit.name("api"));
-            let limit = limit.map(|limit| limit.gate().unwrap());
-            let bulkhead = settings.bulkhead().name("api").gate().unwrap();
+            let deadline = move |ask: &Ask| {
+                let left = ask.headers().get("x-envoy-expected-rq-timeout-ms");
+                let left = left.filter(|_| settings.sends_deadline)?;
+                let left = left.to_str().unwrap().parse().unwrap();
+                Some(Deadline::after(ms(left)).moment())
+            };
+            let limit = settings.limit().map(|limit| {
+                // A deadline alone would let calls wait that may not.
+                let wait = settings.rate.and_then(|(_, wait)| wait).unwrap_or(0);
+                let limit = limit.name("api").max_wait(ms(wait)).deadline(deadline);
+                limit.gate().unwrap()
+            });
+            let bulkhead = settings.bulkhead().name("api").deadline(deadline);
+            let bulkhead = bulkhead.gate().unwrap();
+            let tried = settings.tried().deadline(deadline).gate().unwrap();
+            let trial = Shadow::new(tried, "trial");
             let time = TimeoutLayer::builder(ms(settings.attempt)).name("api");
             let time = time.protocol(protocol).build().unwrap();
             let limits = limit.as_ref().map(|limit| limit.handle());
             let (bulkheads, times, updated) = (bulkhead.handle(), time.handle(), time.handle());
-            let gates = GateLayer::new((limit, bulkhead, settings.trial())).protocol(protocol);
+            let gates = GateLayer::new((limit, bulkhead, trial)).protocol(protocol);
             let answer = answer(settings)
                 .name("api")
                 .protocol(protocol)

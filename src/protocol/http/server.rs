@@ -178,9 +178,10 @@ impl<R> fmt::Debug for Server<R> {
 }
 
 impl<R> Server<R> {
-    /// Makes a [timeout](crate::timeout) read a request's [`Deadline`](crate::Deadline) from
-    /// `grpc-timeout` and `x-envoy-expected-rq-timeout-ms`, the shorter of the two. Malformed
-    /// values are ignored. A client can only shorten its own time with them. Default `false`.
+    /// Makes a [timeout](crate::timeout), and the queues of a [stack](crate::stack), read a
+    /// request's [`Deadline`](crate::Deadline) from `grpc-timeout` and
+    /// `x-envoy-expected-rq-timeout-ms`, the shorter of the two. Malformed values are ignored. A
+    /// client can only shorten its own time with them. Default `false`.
     #[must_use]
     pub fn read_deadline(mut self, read: bool) -> Self {
         self.read_deadline = read;
