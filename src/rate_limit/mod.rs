@@ -106,7 +106,7 @@ pub use builder::{InTable, RateLimitBuilder};
 #[cfg(any(feature = "http", feature = "serde"))]
 pub(crate) use config::Manners;
 pub use config::RateLimitConfig;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "serde"))]
 pub(crate) use dimensions::Settles;
 pub use dimensions::{
     CostsOf, Dimension, DimensionSnapshot, DimensionsBuilder, DimensionsGate, DimensionsHandle,

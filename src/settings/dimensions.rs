@@ -1,13 +1,16 @@
 //! Settings of several quotas.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, hash::Hash, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     Changed, ConfigError,
     algorithm::Rate,
-    rate_limit::{Dimension, DimensionsBuilder, DimensionsHandle, RateLimitLayer},
+    rate_limit::{
+        Dimension, DimensionsBuilder, DimensionsHandle, KeyedDimensionsHandle, RateLimitLayer,
+        Settles,
+    },
     settings::{
         HumanDuration, HumanRate, Settings,
         fixed::{required, same, same_part},
@@ -65,7 +68,8 @@ pub struct DimensionsSettings {
     /// The quotas by name. No default. Can change at run time.
     #[serde(deserialize_with = "group", skip_serializing_if = "BTreeMap::is_empty")]
     pub dimensions: BTreeMap<String, DimensionSettings>,
-    /// The quotas of all keys together, if the code sets a key. Default: none.
+    /// The quotas of all keys together, if the code sets a key. Default: none. Can change at run
+    /// time.
     #[serde(deserialize_with = "group", skip_serializing_if = "BTreeMap::is_empty")]
     pub within: BTreeMap<String, DimensionSettings>,
     /// The longest wait of calls over a quota. Default: no call waits.
@@ -124,11 +128,19 @@ pub struct DimensionSettings {
 }
 
 /// Changes the quotas of a running limit by their names, whatever their number. Made from a
-/// [`DimensionsHandle`].
+/// [`DimensionsHandle`], or from a [`KeyedDimensionsHandle`], for the quotas of every key.
 #[derive(Clone)]
 pub struct DimensionsUpdater(Arc<UpdateOf>);
 
-type UpdateOf = dyn Fn(&str, Rate, u64) -> Result<Changed, ConfigError> + Send + Sync;
+/// A change of one quota, of each key or of all keys together.
+type UpdateOf = dyn Fn(QuotaScope, &str, Rate, u64) -> Result<Changed, ConfigError> + Send + Sync;
+
+/// The quotas of each key, or those of all keys together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum QuotaScope {
+    EachKey,
+    AllKeys,
+}
 
 impl<'de> Deserialize<'de> for DimensionsSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -196,13 +208,15 @@ impl DimensionsSettings {
     fn movable_from(&self, before: &Self) -> Result<(), ConfigError> {
         same(LAYER, "enabled", &before.enabled, &self.enabled)?;
         same(LAYER, "name", &before.name, &self.name)?;
-        let names = |all: &Self| -> Vec<_> {
-            let all = all.dimensions.iter();
+        let names = |all: &BTreeMap<String, DimensionSettings>| -> Vec<_> {
+            let all = all.iter();
             all.map(|(name, quota)| (name.clone(), quota.money))
                 .collect()
         };
-        same_part(LAYER, "dimensions", &names(before), &names(self))?;
-        same_part(LAYER, "within", &before.within, &self.within)?;
+        let (old, new) = (names(&before.dimensions), names(&self.dimensions));
+        same_part(LAYER, "dimensions", &old, &new)?;
+        let (old, new) = (names(&before.within), names(&self.within));
+        same_part(LAYER, "within", &old, &new)?;
         same(LAYER, "max_wait", &before.max_wait, &self.max_wait)?;
         same(LAYER, "max_waiting", &before.max_waiting, &self.max_waiting)?;
         let hints = (&before.honor_retry_after, &self.honor_retry_after);
@@ -228,8 +242,25 @@ impl DimensionSettings {
 
 impl<const N: usize> From<DimensionsHandle<N>> for DimensionsUpdater {
     fn from(handle: DimensionsHandle<N>) -> Self {
-        Self(Arc::new(move |name, rate, burst| {
+        // Without a key there are no others.
+        Self(Arc::new(move |_, name, rate, burst| {
             handle.update(name, rate, burst)
+        }))
+    }
+}
+
+impl<K, const N: usize, C, U> From<KeyedDimensionsHandle<N, K, C, U>> for DimensionsUpdater
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    C: Clone + Send + Sync + 'static,
+    U: Settles + Clone + Send + Sync + 'static,
+{
+    fn from(handle: KeyedDimensionsHandle<N, K, C, U>) -> Self {
+        Self(Arc::new(move |part, name, rate, burst| {
+            match handle.total().filter(|_| part == QuotaScope::AllKeys) {
+                Some(total) => total.update(name, rate, burst),
+                None => handle.update(name, rate, burst),
+            }
         }))
     }
 }
@@ -239,18 +270,24 @@ impl Settings for DimensionsSettings {
 
     fn update(&self, handle: &DimensionsUpdater, before: &Self) -> Result<Changed, ConfigError> {
         self.movable_from(before)?;
-        let quotas = self.dimensions.iter();
-        let changed = quotas.filter(|(name, quota)| before.dimensions.get(*name) != Some(quota));
+        let own = (QuotaScope::EachKey, &self.dimensions, &before.dimensions);
+        let within = (QuotaScope::AllKeys, &self.within, &before.within);
+        let changed = [own, within].into_iter().flat_map(|(part, new, old)| {
+            let new = new
+                .iter()
+                .filter(|(name, quota)| old.get(*name) != Some(quota));
+            new.map(move |(name, quota)| (part, name, quota))
+        });
         let changed: Vec<_> = changed.collect();
         // All are checked before the first one changes.
-        for (name, quota) in &changed {
+        for (_, name, quota) in &changed {
             let dimension = quota.dimension("");
             dimension.checked().map_err(|error| named(error, name))?;
         }
         let mut all = Changed::default();
-        for (name, quota) in changed {
+        for (part, name, quota) in changed {
             let burst = quota.dimension("").units();
-            all = all.and((handle.0)(name, quota.rate.0, burst)?);
+            all = all.and((handle.0)(part, name, quota.rate.0, burst)?);
         }
         Ok(all)
     }

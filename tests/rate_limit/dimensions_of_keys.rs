@@ -188,3 +188,68 @@ async fn a_deadline_ends_a_wait() {
     assert_eq!(ask(11 * SECOND).await, None);
     assert_eq!(start.elapsed(), 10 * SECOND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_update_changes_every_key() {
+    let build = || {
+        let limit = RateLimitLayer::dimensions(tokens(1, 10)).cost(cost);
+        limit
+            .max_wait(20 * SECOND)
+            .keyed_by(tenant)
+            .build()
+            .unwrap()
+    };
+    let limit = build();
+    let (service, handle) = (limit.layer(service_fn(model)), limit.handle());
+    ask(&service, (0, 10)).await.unwrap();
+    let start = Instant::now();
+    let waiter = ask(&service, (0, 10));
+    let update = async {
+        sleep(SECOND).await;
+        handle.update("tokens", Rate::per_second(10), 10).unwrap()
+    };
+    let (answer, changed) = tokio::join!(waiter, update);
+    answer.unwrap();
+    assert!(!changed.is_empty());
+    // Nine units of a tenth of a second, and not of a second.
+    assert!(start.elapsed() <= 10 * SECOND, "{:?}", start.elapsed());
+    ask(&service, (1, 10)).await.unwrap();
+    let of = |key| handle.key(&key).unwrap().snapshot().dimensions[0].rate;
+    assert_eq!([of(0), of(1)], [Rate::per_second(10); 2]);
+    assert!(handle.update("tokens", Rate::per_second(10), 0).is_err());
+    assert!(handle.update("dollars", Rate::per_second(10), 1).is_err());
+    assert_eq!(of(0), Rate::per_second(10));
+
+    // Two at once: all keys have the same in the end.
+    let (limit, handle) = (build(), build().handle());
+    drop(limit);
+    std::thread::scope(|scope| {
+        for rate in [5, 7] {
+            let handle = &handle;
+            scope.spawn(move || {
+                for key in 0..50 {
+                    let _ = handle.make(&(key * rate));
+                    let rate = Rate::per_second(u64::from(rate));
+                    handle.update("tokens", rate, 10).unwrap();
+                }
+            });
+        }
+    });
+    let shared = handle.shared().snapshot().dimensions[0].rate;
+    for (key, of_key) in handle.keys() {
+        assert_eq!(of_key.snapshot().dimensions[0].rate, shared, "{key}");
+    }
+}
+
+#[test]
+fn quotas_made_by_a_closure_are_changed_by_key() {
+    let limit = RateLimitLayer::dimensions(tokens(1, 10)).cost(cost);
+    let limit = limit.per_key(tenant, |_| Ok(tokens(2, 20)));
+    let handle = limit.build().unwrap().handle();
+    let error = handle
+        .update("tokens", Rate::per_second(3), 30)
+        .unwrap_err();
+    assert!(error.to_string().contains("per_key"), "{error}");
+    let own = handle.make(&1).unwrap();
+    own.update("tokens", Rate::per_second(3), 30).unwrap();
+}

@@ -231,6 +231,31 @@ fn quotas_change_by_their_names() {
 }
 
 #[test]
+fn the_quotas_of_keys_and_their_total_change() {
+    let text = "dimensions.a = { rate = '1/s' }\nwithin.a = { rate = '9/s' }";
+    let settings: DimensionsSettings = read(text).unwrap();
+    let layer = settings.builder(["a"]).unwrap().keyed_by(|_: &u8| Some(1));
+    let layer = layer.build().unwrap();
+    let handle = layer.handle();
+    let own = handle.make(&1).unwrap();
+    let mut reload = Reload::new(handle.clone().into(), settings);
+    let told = changed(
+        &mut reload,
+        &text.replace("1/s", "2/s").replace("9/s", "8/s"),
+    );
+    assert!(told.contains("`rate` from 1 per 1s to 2 per 1s"), "{told}");
+    assert!(told.contains("`rate` from 9 per 1s to 8 per 1s"), "{told}");
+    let bursts = (
+        own.snapshot().dimensions[0].burst,
+        handle.shared().snapshot().dimensions[0].burst,
+        handle.total().unwrap().snapshot()[0].burst,
+    );
+    assert_eq!(bursts, (2, 2, 8));
+    let error = reload.apply(read("dimensions.a = { rate = '1/s' }\npartial = true").unwrap());
+    assert_eq!(error.unwrap_err().field, "within");
+}
+
+#[test]
 fn quotas_that_the_code_does_not_name_are_an_error() {
     let settings: DimensionsSettings = read(QUOTAS).unwrap();
     let field = |error: ConfigError| (error.field, error.value);

@@ -131,6 +131,7 @@ impl Tat {
     }
 
     /// Refunds down to `least` ahead of `now`.
+    #[cfg(any(feature = "layers", test))]
     pub(crate) fn refund_above(&self, pace: Pace, cost: u64, least: u64, now: u64) {
         let units = cost.saturating_mul(pace.interval);
         let _ = self.change(pace.scale, now, |ahead| {

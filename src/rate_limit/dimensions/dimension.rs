@@ -81,6 +81,15 @@ impl Dimension {
         self.quotas().map(|_| ())
     }
 
+    pub(super) fn with(self, rate: Rate, burst: u64) -> Self {
+        let burst = Some(burst);
+        Self {
+            rate,
+            burst,
+            ..self
+        }
+    }
+
     /// The burst that was set, or the units of one period.
     pub(crate) fn units(&self) -> u64 {
         self.burst.unwrap_or_else(|| self.rate.count().max(1))

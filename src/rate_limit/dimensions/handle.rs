@@ -3,6 +3,8 @@
 use std::{borrow::Borrow, hash::Hash, sync::Arc, time::Duration};
 
 use super::{
+    closures::Settles,
+    dimension::Dimension,
     gate::DimensionsGate,
     state::{Quotaed, State},
 };
@@ -10,7 +12,7 @@ use crate::{
     Changed, ConfigError,
     algorithm::Rate,
     call::Left,
-    gate::{Controlled, Keyable, KeyedHandle},
+    gate::{Controlled, KeyedHandle},
     keyed::partitions::Hold,
     observe::{Totals, trace},
     rate_limit::FleetHandle,
@@ -189,16 +191,20 @@ impl<const N: usize> Quotaed<N> {
         })
     }
 
+    fn place_of(&self, dimension: &str) -> Result<usize, ConfigError> {
+        let mut dimensions = self.dimensions.iter();
+        let at = dimensions.position(|own| own.name == dimension);
+        let fix = "use one of the names that the dimensions were made with";
+        at.ok_or_else(|| ConfigError::new("dimension", dimension, fix))
+    }
+
     fn update(
         &self,
         state: &State<N>,
         (dimension, rate, burst): (&str, Rate, u64),
     ) -> Result<Changed, ConfigError> {
         let named = |error: ConfigError| error.of("rate_limit", state.settings.name);
-        let mut dimensions = self.dimensions.iter();
-        let at = dimensions.position(|own| own.name == dimension);
-        let fix = "use one of the names that the dimensions were made with";
-        let at = at.ok_or_else(|| named(ConfigError::new("dimension", dimension, fix)))?;
+        let at = self.place_of(dimension).map_err(named)?;
         let before = self.limits.quota(at);
         self.limits.update(at, rate, burst).map_err(named)?;
         let changed = Changed::default()
@@ -212,7 +218,8 @@ impl<const N: usize> Quotaed<N> {
 impl<K, const N: usize, C, U> KeyedHandle<K, DimensionsGate<N, C, U>>
 where
     K: Hash + Eq + Clone,
-    DimensionsGate<N, C, U>: Keyable<Handle = DimensionsHandle<N>>,
+    C: Clone + Send + Sync + 'static,
+    U: Settles + Clone + Send + Sync + 'static,
 {
     /// Corrects the units that a call of this key has taken to those that it has used, as
     /// [`DimensionsHandle::settle`] does. If the key has no quotas of its own, the call has taken
@@ -224,6 +231,35 @@ where
     {
         let own = self.key(key);
         own.unwrap_or_else(|| self.shared()).settle(taken, used);
+    }
+
+    /// Changes rate and burst of one quota for all keys, present and future, and of the shared one.
+    /// Units already used stay used, as the time that it takes to pay them off.
+    ///
+    /// # Errors
+    /// The errors of `build`, and a name that no quota has. Keys whose quotas a closure makes:
+    /// change each by its [handle](Self::key).
+    pub fn update(&self, dimension: &str, rate: Rate, burst: u64) -> Result<Changed, ConfigError> {
+        let factory = &self.parts.factory;
+        let shared = self.shared().state;
+        let named = |error: ConfigError| error.of("rate_limit", shared.settings.name);
+        if factory.quotas.is_some() {
+            let fix = "change each key by its handle: `per_key` makes its quotas";
+            return Err(named(ConfigError::new("dimension", dimension, fix)));
+        }
+        let mut changed = Changed::default();
+        let change = |mut quotas: [Dimension; N]| {
+            // What a new quota and the shared one accept, all do.
+            let at = shared.own.place_of(dimension)?;
+            quotas[at] = quotas[at].with(rate, burst);
+            quotas[at].quotas()?;
+            changed = shared.own.update(&shared, (dimension, rate, burst))?;
+            Ok(quotas)
+        };
+        let take = |gate: &DimensionsGate<N, C, U>, quotas| gate.state.take_edition(quotas);
+        let updated = self.parts.update_all(&factory.alike, change, take);
+        updated.map_err(named)?;
+        Ok(changed)
     }
 
     /// Returns the quotas of all keys together, if there are any.

@@ -16,6 +16,7 @@ use crate::{
     ConfigError, Rejected, RejectedKind,
     algorithm::{ActiveWeights, Share},
     ambient::clock::Clock,
+    config::Editions,
     gate::{Keyable, MissingKey},
     keyed::partitions::{Evict, Factory},
     observe::{GateTally, Instance, Observed, Tally},
@@ -29,7 +30,10 @@ use crate::{
 
 /// Makes the quotas of keys.
 pub struct DimensionsFactory<K, const N: usize, C, U> {
-    pub(super) quotas: MakeQuotas<K, N>,
+    /// `None` if all keys have the same.
+    pub(super) quotas: Option<MakeQuotas<K, N>>,
+    /// The quotas of each key, if all have the same.
+    pub(super) alike: Editions<[Dimension; N]>,
     /// The weight of a key's share of the total, if keys have shares.
     pub(super) weights: Option<WeightOf<K>>,
     /// The fleet that the quotas are shared in, if they are.
@@ -98,6 +102,7 @@ impl<const N: usize> Parts<N> {
             tally,
             hold: Default::default(),
             changed: Default::default(),
+            edition: Default::default(),
         });
         if state.own.limits.fleet().is_some() {
             let weak: Weak<State<N>> = Arc::downgrade(&state);
@@ -117,7 +122,11 @@ where
         let partition = self.parts.settings.advertise.new_partition();
         let of_key = |of_keys: &FleetOfKeys<K>| format!(":{}", of_keys.hash(key));
         let name = self.fleet.as_ref().map(of_key).unwrap_or_default();
-        let (quotas, tally) = ((self.quotas)(key)?, self.all.0.key());
+        let tally = self.all.0.key();
+        let quotas = match &self.quotas {
+            Some(make) => make(key)?,
+            None => self.alike.settings(),
+        };
         let weight = self.weights.as_ref().map_or(1, |weight| weight(key));
         Ok(DimensionsGate {
             state: self
@@ -126,6 +135,13 @@ where
             costs: self.costs.clone(),
             uses: self.uses.clone(),
         })
+    }
+
+    fn made(&self, gate: &DimensionsGate<N, C, U>) {
+        if self.quotas.is_none() {
+            // This cannot fail: the shared quotas have accepted the same.
+            let _ = gate.state.take_edition(self.alike.latest());
+        }
     }
 }
 

@@ -10,12 +10,13 @@ use super::{
     closures::{Settles, UnitCosts, Unsettled},
     dimension::Dimension,
     gate::DimensionsGate,
-    keyed::{AllKeys, DimensionsFactory, MakeQuotas, Parts},
+    keyed::{AllKeys, DimensionsFactory, Parts},
     state::{ObservedDimension, Quotaed, State, Tallies},
 };
 use crate::{
     ConfigError, Name,
     ambient::clock::Clock,
+    config::Editions,
     gate::{GateLayer, Keyed, KeyedHandle, KeyedParts},
     keyed::{HasKey, NotKeyed},
     observe::{LIMIT_WAIT, Tally, register},
@@ -115,9 +116,9 @@ where
             costs: costs.clone(),
             uses: uses.clone(),
         };
-        let alike: MakeQuotas<F::Key, N> = Arc::new(move |_| Ok(values.dimensions));
         let factory = DimensionsFactory {
-            quotas: key.quotas.unwrap_or(alike),
+            quotas: key.quotas,
+            alike: Editions::new(values.dimensions),
             weights: key.weights,
             fleet: fleet.map(FleetOfKeys::new),
             parts,

@@ -14,7 +14,7 @@ mod shared;
 mod state;
 
 pub use builder::{DimensionsBuilder, PerKeyDimensions};
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "serde"))]
 pub(crate) use closures::Settles;
 pub use closures::{CostsOf, UnitCosts, Unsettled, UsesOf};
 pub use dimension::Dimension;

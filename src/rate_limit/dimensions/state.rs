@@ -2,17 +2,18 @@
 
 use std::{
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use crate::{
-    Rejected, RejectedKind,
+    Changed, ConfigError, Rejected, RejectedKind,
     algorithm::{ActiveWeights, Claim, Dimensions, OverDimension, OverLimit, Quotas, Share},
     ambient::clock::{Clock, nanos},
     call::Left,
+    config::Edition,
     keyed::partitions::Hold,
     observe::{GateTally, Tally},
     protocol::{Hint, Quota},
@@ -43,6 +44,8 @@ pub(super) struct State<const N: usize> {
     /// If true, it was changed by hand and differs from a newly made one. Relaxed: an eviction
     /// makes sure that nothing else holds it, and so sees every change.
     pub(super) changed: AtomicBool,
+    /// The last change of all keys' quotas that these have taken. Locked while they take one.
+    pub(super) edition: Mutex<u64>,
 }
 
 /// A key's share of the quotas of all keys, and the weights of the keys that call.
@@ -81,7 +84,7 @@ pub(super) struct Over {
 
 impl<const N: usize> Quotaed<N> {
     /// Creates full quotas.
-    pub(super) fn new(dimensions: [Dimension; N]) -> Result<Self, crate::ConfigError> {
+    pub(super) fn new(dimensions: [Dimension; N]) -> Result<Self, ConfigError> {
         let mut quotas = Vec::with_capacity(N);
         for dimension in &dimensions {
             quotas.push(dimension.quotas()?);
@@ -146,6 +149,31 @@ impl<const N: usize> Quotaed<N> {
 impl<const N: usize> State<N> {
     pub(super) fn set_changed(&self) {
         self.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the quotas of an edition, unless they have a later one. Returns the changes.
+    pub(super) fn take_edition(
+        &self,
+        edition: Edition<[Dimension; N]>,
+    ) -> Result<Changed, ConfigError> {
+        let mut number = self.edition.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = Changed::default();
+        if edition.overtakes(&mut number) {
+            for (at, new) in edition.settings.iter().enumerate() {
+                let (before, now) = (self.own.limits.quota(at), (new.rate, new.units()));
+                if before != now {
+                    self.own.limits.update(at, now.0, now.1)?;
+                    changed = changed.note("rate_limit", "rate", (before.0, now.0)).note(
+                        "rate_limit",
+                        "burst",
+                        (before.1, now.1),
+                    );
+                }
+            }
+        }
+        drop(number);
+        self.notify(self.clock.now());
+        Ok(changed)
     }
 
     fn total(&self) -> Option<&Limits<N>> {
