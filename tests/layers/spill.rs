@@ -24,7 +24,10 @@ use tower_keep::{
     circuit_breaker::CircuitBreakerLayer,
     fallback::{Backend, Spill, SpillReason, SpillReport},
     observe::Registry,
-    protocol::http::{Client, CloneBody, ReplayBody},
+    protocol::{
+        Advice, Sent,
+        http::{Client, CloneBody, ReplayBody, provider},
+    },
     rate_limit::{Rate, RateLimitLayer},
 };
 
@@ -177,6 +180,50 @@ async fn a_post_that_may_have_had_an_effect_stays() {
     assert_eq!(answer.status(), 503);
     assert_eq!(report(&answer).answered_by, None);
     assert_eq!(second.calls(), 0);
+}
+
+/// An overload says "not here, not now", which says nothing about the next backend.
+#[tokio::test(start_paused = true)]
+async fn an_overload_goes_on_without_a_hint() {
+    for (status, field) in [
+        (429, "x-ratelimit-reset-requests"),
+        (429, "x-other"),
+        (529, "x-other"),
+    ] {
+        let busy = service_fn(move |_: Asked| {
+            let answer = Response::builder().status(status).header(field, "1s");
+            std::future::ready(Ok::<_, BoxError>(answer.body(Body::default()).unwrap()))
+        });
+        let spill = Spill::builder(client().strict().provider(provider::openai()))
+            .backend(Backend::new("busy", busy).cooldown(SECOND))
+            .backend(Backend::new("idle", Model::new(200).service()))
+            .build()
+            .unwrap();
+        let answer = spill.clone().oneshot(prompt()).await.unwrap();
+        let told = report(&answer);
+        assert_eq!(told.answered_by, Some("idle"), "{status}: {told}");
+        assert_eq!(reason(&told.passed_over[0]), ("busy", "failed"));
+        assert_eq!(spill.handle().snapshot()[0].pause, Some(SECOND));
+    }
+}
+
+/// An overloaded upstream may have acted, unless the protocol knows that this one has not.
+#[tokio::test(start_paused = true)]
+async fn an_overload_of_a_post_needs_a_proof() {
+    let client = Client::new().clone_body().composite(false);
+    let unprocessed = Advice::Retry {
+        sent: Sent::No,
+        after: None,
+    };
+    let knowing = client.advise(move |status, _| (status == 429).then_some(unprocessed));
+    for (client, expected) in [(client, 429), (knowing, 200)] {
+        let spill = Spill::builder(client)
+            .backend(Backend::new("busy", Model::new(429).service()))
+            .backend(Backend::new("idle", Model::new(200).service()))
+            .build()
+            .unwrap();
+        assert_eq!(spill.oneshot(prompt()).await.unwrap().status(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -237,7 +237,8 @@ where
             self.shared.state.cool(place, after.unwrap_or(cooldown));
         }
         let wanted = self.shared.wanted.as_ref();
-        if retryable {
+        // An overload says "not here, not now", which says nothing about another backend.
+        if retryable || outcome == Outcome::Overload {
             let reason = SpillReason::Failed(words());
             return Then::Next { reason, paid: true };
         }

@@ -25,6 +25,7 @@ use crate::{
 ///
 /// - does not [accept](super::Backend::accepts) it, or pauses,
 /// - rejects it in its stack: by a limit, a circuit, a queue that takes too long,
+/// - is overloaded, such as with a 429 or a 529, whether it says when to come back or not,
 /// - fails in a way that a retry would send again, or gives an answer that is not
 ///   [wanted](super::SpillBuilder::wants).
 ///
