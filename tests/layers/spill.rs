@@ -252,6 +252,19 @@ async fn the_later_of_two_pauses_stands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_answer_pauses_a_backend_for_over_an_hour() {
+    let (first, second) = (Model::new(503), Model::new(200));
+    first.answers(503, Some("9999999999"));
+    let spill = two(&first, &second);
+    assert!(spill.clone().oneshot(prompt()).await.is_ok());
+    assert_eq!(spill.handle().snapshot()[0].pause, Some(3600 * SECOND));
+    advance(3600 * SECOND).await;
+    first.answers(200, None);
+    let told = report(&spill.oneshot(prompt()).await.unwrap());
+    assert_eq!(told.answered_by, Some("first"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_resort_ignores_pauses() {
     let (first, second) = (Model::new(429), Model::new(429));
     first.answers(429, Some("60"));

@@ -234,7 +234,8 @@ where
         let failed = matches!(outcome, Outcome::Failure | Outcome::Overload);
         if failed {
             let cooldown = Duration::from_nanos(self.shared.backends[place].cooldown);
-            self.shared.state.cool(place, after.unwrap_or(cooldown));
+            let pause = after.map_or(cooldown, |after| after.min(MAX_PAUSE));
+            self.shared.state.cool(place, pause);
         }
         let wanted = self.shared.wanted.as_ref();
         // An overload says "not here, not now", which says nothing about another backend.
@@ -306,3 +307,6 @@ where
         rejected.into()
     }
 }
+
+/// The longest pause that a backend's answer sets. One that is wrong, or hostile, costs no more.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);

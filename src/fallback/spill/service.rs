@@ -71,11 +71,11 @@ use crate::{
 /// idempotent, as with a retry. [`Client::idempotent_when`](crate::protocol::http::Client) can
 /// declare that of a `POST`. Bodies are replayed as a retry does it.
 ///
-/// **Pauses.** A backend whose failure says when to come back is skipped until then. Without such a
-/// hint it is skipped for its [cooldown](super::Backend::cooldown). Of two pauses the later end
-/// counts. A rejection of its own stack makes no pause, because the stack decides on the next call.
-/// When no backend has answered, the [last resort](super::Backend::last_resort) is tried, paused or
-/// not.
+/// **Pauses.** A backend whose failure says when to come back is skipped until then. That is an
+/// hour at most, so that a wrong field does not remove it for good. Without such a hint it is
+/// skipped for its [cooldown](super::Backend::cooldown). Of two pauses the later end counts. A
+/// rejection of its own stack makes no pause, because the stack decides on the next call. When no
+/// backend has answered, the [last resort](super::Backend::last_resort) is tried, paused or not.
 ///
 /// **Bounds.** One deadline and one [budget](super::SpillBuilder::budget) for the whole call.
 ///
