@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    future::pending,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -80,6 +81,20 @@ impl Model {
             }
         })
     }
+}
+
+/// A model that answers 503 after a time.
+fn answers_after(
+    time: Duration,
+) -> impl Service<Asked, Response = Answer, Error = BoxError, Future: Send + 'static>
++ Clone
++ Send
++ 'static {
+    service_fn(move |request: Asked| async move {
+        sleep(time).await;
+        let answer = Response::builder().status(503);
+        Ok::<_, BoxError>(answer.body(request.into_body()).unwrap())
+    })
 }
 
 fn client() -> Client<CloneBody> {
@@ -430,17 +445,14 @@ async fn one_budget_bounds_the_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn one_deadline_bounds_the_whole() {
-    let slow = service_fn(async |request: Asked| {
+    let hangs = service_fn(async |request: Asked| {
         let left = request.extensions().get::<Deadline>().unwrap().remaining();
         assert!(left <= 3 * SECOND, "{left:?}");
-        sleep(2 * SECOND).await;
-        let answer = Response::builder().status(503);
-        Ok::<_, BoxError>(answer.body(Body::default()).unwrap())
+        pending::<Result<Answer, BoxError>>().await
     });
     let spill = Spill::builder(client())
-        .backend(Backend::new("first", slow))
-        .backend(Backend::new("second", slow))
-        .backend(Backend::new("third", slow))
+        .backend(Backend::new("first", hangs))
+        .backend(Backend::new("second", Model::new(200).service()))
         .total_timeout(3 * SECOND)
         .build()
         .unwrap();
@@ -453,9 +465,9 @@ async fn one_deadline_bounds_the_whole() {
     assert_eq!(start.elapsed(), 3 * SECOND);
     let told = SpillReport::find(&*error).unwrap();
     let told: Vec<_> = told.passed_over.iter().map(reason).collect();
-    assert_eq!(told, [("first", "failed"), ("second", "out_of_time")]);
-    let second = spill.handle().snapshot()[1];
-    assert_eq!((second.failed, second.out_of_time), (0, 1));
+    assert_eq!(told, [("first", "out_of_time")]);
+    let first = spill.handle().snapshot()[0];
+    assert_eq!((first.failed, first.out_of_time), (0, 1));
     let mut late = prompt();
     late.extensions_mut()
         .insert(Deadline::after(Duration::ZERO));
@@ -464,6 +476,66 @@ async fn one_deadline_bounds_the_whole() {
         Rejected::find(&*error).unwrap().kind,
         RejectedKind::DeadlineExceeded
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_failure_stands_if_the_next_one_hangs() {
+    let spill = Spill::builder(client())
+        .backend(Backend::new("first", answers_after(2 * SECOND)))
+        .backend(Backend::new("second", answers_after(2 * SECOND)))
+        .total_timeout(3 * SECOND)
+        .build()
+        .unwrap();
+    let start = Instant::now();
+    let answer = spill.clone().oneshot(prompt()).await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), start.elapsed()),
+        (503, 3 * SECOND)
+    );
+    let told = report(&answer);
+    assert_eq!(told.answered_by, None);
+    let told: Vec<_> = told.passed_over.iter().map(reason).collect();
+    assert_eq!(told, [("first", "failed"), ("second", "out_of_time")]);
+    let second = spill.handle().snapshot()[1];
+    assert_eq!((second.failed, second.out_of_time), (0, 1));
+}
+
+/// The first result would be a proof that nothing was processed, though the second backend hangs
+/// with the request.
+#[tokio::test(start_paused = true)]
+async fn a_hang_after_an_unsent_post_is_a_timeout() {
+    let unprocessed = Advice::Retry {
+        sent: Sent::No,
+        after: None,
+    };
+    let client = Client::new().clone_body().composite(false);
+    let knowing = client.advise(move |status, _| (status == 503).then_some(unprocessed));
+    let limit = RateLimitLayer::builder(Rate::per_day(1))
+        .protocol(client)
+        .build()
+        .unwrap();
+    limit.handle().charge(1);
+    let first = Model::new(503);
+    let list = |client, first| {
+        Spill::builder(client)
+            .backend(first)
+            .backend(Backend::new("hangs", answers_after(60 * SECOND)))
+            .total_timeout(SECOND)
+            .build()
+            .unwrap()
+    };
+    for spill in [
+        list(client, Backend::new("first", limit.layer(first.service()))),
+        list(knowing, Backend::new("first", first.service())),
+    ] {
+        let error = spill.oneshot(prompt()).await.unwrap_err();
+        let rejected = Rejected::find(&*error).unwrap();
+        assert_eq!(
+            (rejected.kind, rejected.layer),
+            (RejectedKind::TimedOut, "spill")
+        );
+    }
+    assert_eq!(first.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -550,8 +622,7 @@ fn a_named_list_is_known_to_the_registry() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_call_gives_its_token_back() {
     let budget = Arc::new(RetryBudget::new(1, 0.01).unwrap().into());
-    let hangs =
-        service_fn(async |_: Asked| std::future::pending::<Result<Answer, BoxError>>().await);
+    let hangs = service_fn(async |_: Asked| pending::<Result<Answer, BoxError>>().await);
     let gate = tower::limit::ConcurrencyLimit::new(hangs, 1);
     // The only place is taken, so the second backend is never ready.
     let taken = gate.clone();

@@ -24,8 +24,12 @@ struct RunningCall<'a, P: Replay<Req>, Req, Res> {
     report: SpillReport,
     /// The backend that is asked now.
     asked: Option<usize>,
+    /// If true, that backend has received the request.
+    is_sent: bool,
     /// The last failure: the answer, if there is no better one.
     failure: Option<Result<Res, BoxError>>,
+    /// If true, that failure is an upstream's, and no rejection of a backend's own stack.
+    is_upstreams: bool,
     /// If true, the next attempt costs a token.
     owes: bool,
     /// If true, nothing more may be sent.
@@ -72,7 +76,9 @@ where
         kept,
         report: SpillReport::default(),
         asked: None,
+        is_sent: false,
         failure: None,
+        is_upstreams: false,
         owes: false,
         is_over: false,
     };
@@ -98,9 +104,20 @@ where
                 if let Some(place) = self.asked {
                     self.pass_over(place, SpillReason::OutOfTime);
                 }
-                Some(Err(self.rejected(RejectedKind::TimedOut, None)))
+                let timed_out = || Err(self.rejected(RejectedKind::TimedOut, None));
+                (!self.failure_stands()).then(timed_out)
             }
         }
+    }
+
+    /// Returns whether there is a failure that is the answer at the end of the time, as the last
+    /// result is for a retry. A backend that hangs may have acted on the request. A rejection, or a
+    /// failure after which a call went on that is not idempotent, would deny that. A caller could
+    /// take it for a proof that nothing was processed.
+    fn failure_stands(&self) -> bool {
+        let idempotent = self.kept.as_ref().is_some_and(|kept| kept.idempotent);
+        let denies_nothing = !self.is_sent || (idempotent && self.is_upstreams);
+        self.failure.is_some() && denies_nothing
     }
 
     /// Returns the answer of the first backend that gives one. `None` if none does.
@@ -161,10 +178,14 @@ where
         let mut attempt = Resend::new(backend.service(), request, token);
         let tell = |request: &mut P::Request| protocol.tell_remaining(request);
         self.asked = Some(place);
-        let polled = poll_fn(|cx| attempt.poll(cx, |_, _, _| (), tell));
+        let polled = poll_fn(|cx| {
+            let polled = attempt.poll(cx, |_, _, _| (), tell);
+            self.is_sent = attempt.is_sent();
+            polled
+        });
         // A readiness error is this backend's error, though it received nothing.
         let result = polled.await.and_then(|result| result);
-        self.asked = None;
+        (self.asked, self.is_sent) = (None, false);
         let classified = protocol.classify(result.as_ref());
         let result = protocol.settle(result, ());
         let outcome = protocol.judge(classified, result.as_ref());
@@ -191,7 +212,7 @@ where
             Then::Next { reason, paid } => {
                 self.owes |= paid;
                 self.is_over = !self.may_go_on(outcome, &result);
-                self.failure = Some(result);
+                (self.failure, self.is_upstreams) = (Some(result), paid);
                 Err(reason)
             }
         }

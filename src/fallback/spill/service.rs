@@ -79,10 +79,12 @@ use crate::{
 ///
 /// **Bounds.** One deadline and one [budget](super::SpillBuilder::budget) for the whole call.
 ///
-/// **No answer.** The last failure is passed on. If no backend was tried, the error is a
-/// [`Rejected`](crate::Rejected) of the layer `spill`. It is `CircuitOpen`, with the time until the
-/// first pause ends, or `CostTooHigh` if no backend accepts the request. Each error has the report
-/// in it: [`SpillReport::find`](super::super::SpillReport::find) returns it.
+/// **No answer.** The last failure is passed on, also if the time ends while a further backend is
+/// asked. If that is the first one, or may have acted on a call that is not idempotent, the error
+/// is a [`Rejected`](crate::Rejected) of the layer `spill`, `TimedOut`. If no backend was tried it
+/// is `CircuitOpen`, with the time until the first pause ends, or `CostTooHigh` if no backend
+/// accepts the request. Each error has the report in it:
+/// [`SpillReport::find`](super::super::SpillReport::find) returns it.
 ///
 /// **One type.** The services are boxed, so that a list of any length has one type. Each call costs
 /// some allocations, which is why this is not a chain of [`Fallback`](super::super::Fallback)s.
