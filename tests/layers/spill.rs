@@ -539,6 +539,31 @@ async fn a_hang_after_an_unsent_post_is_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_backend_is_asked_at_the_deadline() {
+    for slow in [SECOND, 2 * SECOND] {
+        let second = Model::new(200);
+        // Ready at the deadline.
+        let gate = tower::limit::ConcurrencyLimit::new(second.service(), 1);
+        let mut held = gate.clone();
+        held.ready().await.unwrap();
+        tokio::spawn(async move {
+            sleep(2 * SECOND).await;
+            drop(held);
+        });
+        let spill = Spill::builder(client())
+            .backend(Backend::new("first", answers_after(slow)))
+            .backend(Backend::new("second", gate))
+            .total_timeout(2 * SECOND)
+            .build()
+            .unwrap();
+        let answer = spill.oneshot(prompt()).await.unwrap();
+        assert_eq!((answer.status().as_u16(), second.calls()), (503, 0));
+        let told: Vec<_> = report(&answer).passed_over.iter().map(reason).collect();
+        assert_eq!(told, [("first", "failed"), ("second", "out_of_time")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn bodies_are_replayed_as_a_retry_does() {
     let read = |status: u16| {
         service_fn(move |request: Request<ReplayBody<Body>>| async move {

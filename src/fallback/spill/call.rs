@@ -1,6 +1,6 @@
 //! A call through a list of backends.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 use tower::BoxError;
@@ -22,6 +22,8 @@ struct RunningCall<'a, P: Replay<Req>, Req, Res> {
     first: Option<P::Request>,
     kept: Option<Kept<P::Snapshot>>,
     report: SpillReport,
+    /// The end of the call's time.
+    until: Option<Instant>,
     /// The backend that is asked now.
     asked: Option<usize>,
     /// If true, that backend has received the request.
@@ -75,6 +77,7 @@ where
         first: Some(first),
         kept,
         report: SpillReport::default(),
+        until,
         asked: None,
         is_sent: false,
         failure: None,
@@ -179,6 +182,10 @@ where
         let tell = |request: &mut P::Request| protocol.tell_remaining(request);
         self.asked = Some(place);
         let polled = poll_fn(|cx| {
+            // At the end of the time nothing is sent: the timer around this call ends it.
+            if !attempt.is_sent() && self.until.is_some_and(clock::has_passed) {
+                return Poll::Pending;
+            }
             let polled = attempt.poll(cx, |_, _, _| (), tell);
             self.is_sent = attempt.is_sent();
             polled

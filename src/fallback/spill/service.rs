@@ -77,7 +77,8 @@ use crate::{
 /// rejection of its own stack makes no pause, because the stack decides on the next call. When no
 /// backend has answered, the [last resort](super::Backend::last_resort) is tried, paused or not.
 ///
-/// **Bounds.** One deadline and one [budget](super::SpillBuilder::budget) for the whole call.
+/// **Bounds.** One deadline and one [budget](super::SpillBuilder::budget) for the whole call. No
+/// backend is asked at its deadline or later.
 ///
 /// **No answer.** The last failure is passed on, also if the time ends while a further backend is
 /// asked. If that is the first one, or may have acted on a call that is not idempotent, the error
@@ -123,7 +124,7 @@ pub struct SpillSnapshot {
     pub unpaid: u64,
     /// The calls whose request could not be made again.
     pub unsendable: u64,
-    /// The calls whose time ended while it was asked.
+    /// The calls whose time ended while, or just before, it was asked.
     pub out_of_time: u64,
     /// The rest of its pause.
     pub pause: Option<Duration>,
