@@ -224,6 +224,36 @@ fn a_cut_settles_what_was_told() {
 }
 
 #[test]
+fn the_end_of_a_body_ends_its_last_event() {
+    let usage = "data: {\"usage\":{\"completion_tokens\":7}}\n\n";
+    for last in ["data: [DONE]\n", "data: [DONE]"] {
+        let report = read(STREAM, &format!("{usage}{last}"), openai());
+        assert_eq!((report.end, numbers(report).1), (End::Complete, Some(7)));
+    }
+    let report = read(STREAM, ANTHROPIC.trim_end(), anthropic());
+    assert_eq!(report.end, End::Complete);
+    let text = |event: usage::Event<'_>| std::str::from_utf8(event.data).ok()?.parse().ok();
+    let shape = Shape::by(move |event| {
+        let mut usage = Usage::default();
+        usage.output = Some(text(event)?);
+        Some(usage)
+    });
+    // A body that fails, or that its reader drops, does not end its last event.
+    for (fails, output) in [(false, Some(7)), (true, Some(1))] {
+        let frames = vec![Bytes::from_static(b"data: 1\n\ndata: 7\n")];
+        let (report, _) = read_frames(STREAM, frames, fails, shape.clone());
+        assert_eq!(numbers(report).1, output);
+    }
+    let (report, _) = read_frames(STREAM, vec!["data: [DONE]\n".into()], true, openai());
+    assert_eq!(report.end, End::Cut);
+    // Half a number is none, and half an event is not the last one.
+    let half =
+        "event: response.completed\ndata: {\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":12";
+    let report = read(STREAM, half, openai());
+    assert_eq!((report.end, numbers(report)), (End::Cut, (Some(7), None)));
+}
+
+#[test]
 fn a_reader_that_leaves_settles_too() {
     let frames = vec![
         Bytes::from_static(&ANTHROPIC.as_bytes()[..200]),
@@ -379,6 +409,8 @@ proptest! {
     #[test]
     fn any_split_settles_the_same_and_passes_all_bytes(
         text in events(),
+        end: prop::sample::Index,
+        is_whole: bool,
         places in proptest::collection::vec(any::<prop::sample::Index>(), 0..40),
         fails: bool,
         json: bool,
@@ -393,7 +425,9 @@ proptest! {
                 Some(usage)
             });
         }
-        let whole = Bytes::from(text);
+        // Some bodies end in the middle of an event.
+        let mut whole = Bytes::from(text);
+        whole.truncate(if is_whole { whole.len() } else { end.index(whole.len() + 1) });
         let mut places: Vec<_> = places.iter().map(|place| place.index(whole.len() + 1)).collect();
         places.extend([0, whole.len()]);
         places.sort_unstable();

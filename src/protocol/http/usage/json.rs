@@ -124,9 +124,16 @@ impl Scanner {
         }
     }
 
-    /// Ends the text. A number at the top level ends with it.
+    /// Ends the text. A number at the top level ends with it. Another one was cut off.
     pub(super) fn finish(&mut self, mut found: impl FnMut(&[Key], Found<'_>)) {
-        self.step(b' ', &mut found);
+        if self.depth == 0 {
+            self.step(b' ', &mut found);
+        }
+    }
+
+    /// Returns whether the text has begun and is not whole.
+    pub(super) fn is_open(&self) -> bool {
+        self.depth > 0 || matches!(self.state, State::String { .. })
     }
 
     fn skip(&mut self, plain: &[u8]) {
@@ -326,6 +333,12 @@ mod tests {
         let all = found(&[text]);
         assert_eq!(all[..5], expected);
         assert_eq!(all.len(), 6, "{all:?}");
+    }
+
+    #[test]
+    fn a_number_that_is_cut_off_is_none() {
+        assert_eq!(found(&[b"12"]), ["=Number(12)"]);
+        assert_eq!(found(&[br#"{"n":12"#]), ["=Object"]);
     }
 
     #[test]

@@ -75,7 +75,6 @@ pub(super) struct Meter {
     is_overlong: bool,
     usage: Option<Usage>,
     has_failed: bool,
-    is_last: bool,
     bytes: u64,
     overlong: u64,
 }
@@ -111,7 +110,6 @@ impl Meter {
             is_overlong: false,
             usage: None,
             has_failed: false,
-            is_last: false,
             bytes: 0,
             overlong: 0,
         }
@@ -142,7 +140,7 @@ impl Meter {
         }
     }
 
-    /// Reads the end of the body. Returns the end of the response.
+    /// Reads the end of a body that has not failed. Returns the end of the response.
     pub(super) fn finish(&mut self) -> End {
         match self.form {
             Form::Json => {
@@ -150,10 +148,12 @@ impl Meter {
                 self.end_of(true)
             }
             Form::Stream(_) => {
-                // A line that was cut off adds only the values that are complete in it.
-                self.has_failed |= self.is_error();
+                // Some servers send no empty line after the last event, or not even a line end. An
+                // event whose JSON is cut off is not the last one, whatever its name.
+                let is_whole = !self.scanner.is_open();
+                let end = self.end_event().filter(|_| is_whole);
                 let ends = self.shape.last_data.is_some() || !self.shape.last_events.is_empty();
-                self.end_of(!ends || self.is_last)
+                end.unwrap_or_else(|| self.end_of(!ends))
             }
             Form::Unread(_) => End::Complete,
         }
@@ -202,9 +202,9 @@ impl Meter {
         let (name, data) = (&self.name, &self.data);
         let by_name = self.shape.last_events.iter().any(|last| is(name, last));
         let by_data = self.shape.last_data.iter().any(|last| is(data, last));
-        self.is_last |= by_name || by_data;
+        let is_last = by_name || by_data;
         (self.name, self.data) = (Start::EMPTY, Start::EMPTY);
-        (self.is_last || self.has_failed).then(|| self.end_of(true))
+        (is_last || self.has_failed).then(|| self.end_of(true))
     }
 
     fn is_error(&self) -> bool {

@@ -15,6 +15,7 @@
 //! | the response | the report |
 //! |---|---|
 //! | a stream with its last event ([`openai`]: `[DONE]`; [`anthropic`]: `message_stop`) | [`End::Complete`], at that event |
+//! | a stream whose last event has no empty line after it | the same, at the end of the body |
 //! | a stream that ends before that, a body that fails | [`End::Cut`], with the usage so far |
 //! | an error of the provider in a stream, or in a body whose status is 200 | [`End::ErrorEvent`] |
 //! | a body that its reader drops, a call that its caller drops | [`End::Left`] |
