@@ -191,6 +191,24 @@ fn a_usage_that_never_comes_is_none() {
 }
 
 #[test]
+fn an_absurd_usage_is_none() {
+    let event = |tokens: &str| {
+        format!("data: {{\"usage\":{{\"completion_tokens\":{tokens}}}}}\n\ndata: [DONE]\n\n")
+    };
+    for tokens in ["9".repeat(39), u64::MAX.to_string(), "1e17".into()] {
+        let report = read(STREAM, &event(&tokens), openai());
+        assert_eq!((report.end, report.usage), (End::Complete, None));
+        // It replaces none that was reported before.
+        let both = format!(
+            "{}{}",
+            event("7").replace("data: [DONE]\n\n", ""),
+            event(&tokens)
+        );
+        assert_eq!(numbers(read(STREAM, &both, openai())).1, Some(7));
+    }
+}
+
+#[test]
 fn an_error_within_a_200_is_told() {
     let error =
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";

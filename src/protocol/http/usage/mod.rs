@@ -22,7 +22,7 @@
 //! | a call that fails without a response (of [`MeterLayer`]) | [`End::Failed`] |
 //! | JSON that is not a stream | [`End::Complete`], at its end |
 //! | a usage in several events, or field by field | the largest of each field: they are totals so far |
-//! | a response without a usage | `usage: None` |
+//! | a response without a usage, or with one above 2^53 | `usage: None` |
 //! | a body that is compressed | passed on unread: [`Unread::Compressed`]. Put a layer that decompresses inside |
 //! | another type of content | passed on unread: [`Unread::OtherType`] |
 //!

@@ -148,7 +148,7 @@ impl Shape {
         self
     }
 
-    /// Adds a path at which a number is a field of the usage.
+    /// Adds a path at which a number is a field of the usage. A number above 2^53 is not read.
     #[must_use]
     pub fn field(mut self, path: impl Into<Cow<'static, str>>, field: UsageField) -> Self {
         self.fields.push((path.into(), field));
