@@ -229,6 +229,46 @@ fn an_error_within_a_200_is_told() {
 }
 
 #[test]
+fn a_text_is_an_error_as_an_object_is() {
+    let long = "The engine is overloaded, please try again in a while. ".repeat(20);
+    for (error, end) in [
+        ("busy", End::ErrorEvent),
+        (&long, End::ErrorEvent),
+        ("", End::Complete),
+    ] {
+        let text = format!("{{\"error\":\"{error}\"}}");
+        assert_eq!(read(JSON, &text, openai()).end, end, "{error:?}");
+        let text = format!("data: {text}\n\ndata: [DONE]\n\n");
+        assert_eq!(read(STREAM, &text, openai()).end, end, "{error:?}");
+    }
+}
+
+#[test]
+fn an_event_without_a_name_has_that_in_its_data() {
+    let unnamed = |text: &str| -> String {
+        let lines = text.lines().filter(|line| !line.starts_with("event:"));
+        lines.flat_map(|line| [line, "\n"]).collect()
+    };
+    let report = read(STREAM, &unnamed(ANTHROPIC), anthropic());
+    assert_eq!(
+        (report.end, numbers(report)),
+        (End::Complete, (Some(25), Some(15)))
+    );
+    let completed = "data: {\"response\":{\"usage\":{\"output_tokens\":6}},\"type\":\"response.completed\"}\n\n";
+    let report = read(STREAM, completed, openai());
+    assert_eq!((report.end, numbers(report).1), (End::Complete, Some(6)));
+    let failed = "data: {\"type\":\"error\",\"message\":\"busy\"}\n\n";
+    assert_eq!(read(STREAM, failed, openai()).end, End::ErrorEvent);
+    // A name of its own counts, and a `type` further in does not.
+    for begun in [
+        "event: ping\ndata: {\"type\":\"message_stop\"}\n\n",
+        "data: {\"delta\":{\"type\":\"message_stop\"}}\n\n",
+    ] {
+        assert_eq!(read(STREAM, begun, anthropic()).end, End::Cut);
+    }
+}
+
+#[test]
 fn a_cut_settles_what_was_told() {
     let begun = &ANTHROPIC[..ANTHROPIC.find("event: message_stop").unwrap()];
     for fails in [false, true] {
@@ -409,6 +449,8 @@ fn events() -> impl Strategy<Value = String> {
         Just("event: error\r\ndata: {}\r\n\r\n".to_owned()),
         Just("event: message_stop\rdata: {}\r\r".to_owned()),
         Just("data: {\"error\":{\"m\":\"\u{e9}\"}}\n\n".to_owned()),
+        Just("data: {\"type\":\ndata: \"message_stop\"}\n\n".to_owned()),
+        "[a-z]{0,50}".prop_map(|text| format!("data: {{\"error\":\"{text}\"}}\r\r")),
         (0u32..99)
             .prop_map(|n| format!("data: {{\"usage\":\ndata: {{\"prompt_tokens\":{n}}}}}\n\n")),
         (0u32..99).prop_map(|n| format!(

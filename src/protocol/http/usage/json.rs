@@ -52,8 +52,8 @@ enum State {
 pub(super) enum Found<'a> {
     /// A number that is not negative, at most [`MOST`], without its decimals.
     Number(u64),
-    /// A string as it is written, if it is short.
-    Text(&'a [u8]),
+    /// A string as it is written. `None` if it is long.
+    Text(Option<&'a [u8]>),
     /// The start of an object.
     Object,
 }
@@ -183,8 +183,8 @@ impl Scanner {
             return;
         }
         self.state = State::After;
-        if let (Some(text), Some(path)) = (self.text.get(), self.path()) {
-            found(path, Found::Text(text));
+        if let Some(path) = self.path() {
+            found(path, Found::Text(self.text.get()));
         }
     }
 
