@@ -9,8 +9,8 @@ pub enum Outcome {
     Success,
     /// The upstream failed, or did not answer in time.
     Failure,
-    /// The upstream answered "too much" (HTTP 429). It counts as a failure in a circuit breaker's
-    /// rate, but is not a crash.
+    /// The upstream answered "too much" (HTTP 429 or 529). It counts as a failure in a circuit
+    /// breaker's rate, but is not a crash.
     Overload,
     /// The result says nothing about the upstream, as for a local rejection or a dropped call.
     Ignore,

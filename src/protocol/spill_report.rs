@@ -35,7 +35,7 @@ pub enum SpillReason {
     Unpaid,
     /// The request cannot be replayed, for example because its body is too long to be kept.
     Unsendable,
-    /// The time of the whole call ended while the backend was asked.
+    /// The time of the whole call ended while, or just before, the backend was asked.
     OutOfTime,
 }
 

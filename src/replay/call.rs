@@ -28,7 +28,7 @@ pub enum End {
     Success,
     /// A failure.
     Failure,
-    /// The upstream was overloaded (429).
+    /// The upstream was overloaded (429 or 529).
     Overload,
     /// The caller left before the answer.
     Cancelled,

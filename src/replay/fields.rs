@@ -178,7 +178,7 @@ impl<'a> Values<'a> {
             // nginx: the client has left.
             499 | 0 => End::Cancelled,
             429 | 503 if unsent => End::Rejected,
-            429 => End::Overload,
+            429 | 529 => End::Overload,
             501 | 505 => End::Success,
             500..=599 => End::Failure,
             100..=499 => End::Success,

@@ -97,7 +97,7 @@ where
 fn every_status_means_what_the_table_says() {
     for status in 100..=999 {
         let expected = match status {
-            429 => Outcome::Overload,
+            429 | 529 => Outcome::Overload,
             501 | 505 => Outcome::Success,
             500..=599 => Outcome::Failure,
             _ => Outcome::Success,
@@ -115,9 +115,9 @@ fn every_status_means_what_the_table_says() {
 }
 
 #[test]
-fn only_502_503_504_and_a_hinted_429_are_retried() {
+fn only_502_to_504_529_and_a_hinted_429_are_retried() {
     for status in 100..=999 {
-        let transient = matches!(status, 502..=504);
+        let transient = matches!(status, 502..=504 | 529);
         let plain = is_retried(&Client::new(), &answer(status));
         assert_eq!(plain, transient, "{status}");
         let hinted = is_retried(&Client::new(), &with_hint(status));
@@ -133,7 +133,7 @@ fn statuses_of_ones_own_are_retried_too() {
     let client = Client::new().also_retry(own);
     for status in 100..=999 {
         // A success is final, whatever anyone asks for.
-        let expected = matches!(status, 408 | 425 | 429 | 500..=504);
+        let expected = matches!(status, 408 | 425 | 429 | 500..=504 | 529);
         assert_eq!(is_retried(&client, &answer(status)), expected, "{status}");
         let unchanged = outcome(&Client::new(), &answer(status));
         assert_eq!(outcome(&client, &answer(status)), unchanged, "{status}");

@@ -191,6 +191,24 @@ fn a_usage_that_never_comes_is_none() {
 }
 
 #[test]
+fn an_absurd_usage_is_none() {
+    let event = |tokens: &str| {
+        format!("data: {{\"usage\":{{\"completion_tokens\":{tokens}}}}}\n\ndata: [DONE]\n\n")
+    };
+    for tokens in ["9".repeat(39), u64::MAX.to_string(), "1e17".into()] {
+        let report = read(STREAM, &event(&tokens), openai());
+        assert_eq!((report.end, report.usage), (End::Complete, None));
+        // It replaces none that was reported before.
+        let both = format!(
+            "{}{}",
+            event("7").replace("data: [DONE]\n\n", ""),
+            event(&tokens)
+        );
+        assert_eq!(numbers(read(STREAM, &both, openai())).1, Some(7));
+    }
+}
+
+#[test]
 fn an_error_within_a_200_is_told() {
     let error =
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
@@ -211,6 +229,46 @@ fn an_error_within_a_200_is_told() {
 }
 
 #[test]
+fn a_text_is_an_error_as_an_object_is() {
+    let long = "The engine is overloaded, please try again in a while. ".repeat(20);
+    for (error, end) in [
+        ("busy", End::ErrorEvent),
+        (&long, End::ErrorEvent),
+        ("", End::Complete),
+    ] {
+        let text = format!("{{\"error\":\"{error}\"}}");
+        assert_eq!(read(JSON, &text, openai()).end, end, "{error:?}");
+        let text = format!("data: {text}\n\ndata: [DONE]\n\n");
+        assert_eq!(read(STREAM, &text, openai()).end, end, "{error:?}");
+    }
+}
+
+#[test]
+fn an_event_without_a_name_has_that_in_its_data() {
+    let unnamed = |text: &str| -> String {
+        let lines = text.lines().filter(|line| !line.starts_with("event:"));
+        lines.flat_map(|line| [line, "\n"]).collect()
+    };
+    let report = read(STREAM, &unnamed(ANTHROPIC), anthropic());
+    assert_eq!(
+        (report.end, numbers(report)),
+        (End::Complete, (Some(25), Some(15)))
+    );
+    let completed = "data: {\"response\":{\"usage\":{\"output_tokens\":6}},\"type\":\"response.completed\"}\n\n";
+    let report = read(STREAM, completed, openai());
+    assert_eq!((report.end, numbers(report).1), (End::Complete, Some(6)));
+    let failed = "data: {\"type\":\"error\",\"message\":\"busy\"}\n\n";
+    assert_eq!(read(STREAM, failed, openai()).end, End::ErrorEvent);
+    // A name of its own counts, and a `type` further in does not.
+    for begun in [
+        "event: ping\ndata: {\"type\":\"message_stop\"}\n\n",
+        "data: {\"delta\":{\"type\":\"message_stop\"}}\n\n",
+    ] {
+        assert_eq!(read(STREAM, begun, anthropic()).end, End::Cut);
+    }
+}
+
+#[test]
 fn a_cut_settles_what_was_told() {
     let begun = &ANTHROPIC[..ANTHROPIC.find("event: message_stop").unwrap()];
     for fails in [false, true] {
@@ -221,6 +279,36 @@ fn a_cut_settles_what_was_told() {
             (End::Cut, (Some(25), Some(15)))
         );
     }
+}
+
+#[test]
+fn the_end_of_a_body_ends_its_last_event() {
+    let usage = "data: {\"usage\":{\"completion_tokens\":7}}\n\n";
+    for last in ["data: [DONE]\n", "data: [DONE]"] {
+        let report = read(STREAM, &format!("{usage}{last}"), openai());
+        assert_eq!((report.end, numbers(report).1), (End::Complete, Some(7)));
+    }
+    let report = read(STREAM, ANTHROPIC.trim_end(), anthropic());
+    assert_eq!(report.end, End::Complete);
+    let text = |event: usage::Event<'_>| std::str::from_utf8(event.data).ok()?.parse().ok();
+    let shape = Shape::by(move |event| {
+        let mut usage = Usage::default();
+        usage.output = Some(text(event)?);
+        Some(usage)
+    });
+    // A body that fails, or that its reader drops, does not end its last event.
+    for (fails, output) in [(false, Some(7)), (true, Some(1))] {
+        let frames = vec![Bytes::from_static(b"data: 1\n\ndata: 7\n")];
+        let (report, _) = read_frames(STREAM, frames, fails, shape.clone());
+        assert_eq!(numbers(report).1, output);
+    }
+    let (report, _) = read_frames(STREAM, vec!["data: [DONE]\n".into()], true, openai());
+    assert_eq!(report.end, End::Cut);
+    // Half a number is none, and half an event is not the last one.
+    let half =
+        "event: response.completed\ndata: {\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":12";
+    let report = read(STREAM, half, openai());
+    assert_eq!((report.end, numbers(report)), (End::Cut, (Some(7), None)));
 }
 
 #[test]
@@ -361,6 +449,8 @@ fn events() -> impl Strategy<Value = String> {
         Just("event: error\r\ndata: {}\r\n\r\n".to_owned()),
         Just("event: message_stop\rdata: {}\r\r".to_owned()),
         Just("data: {\"error\":{\"m\":\"\u{e9}\"}}\n\n".to_owned()),
+        Just("data: {\"type\":\ndata: \"message_stop\"}\n\n".to_owned()),
+        "[a-z]{0,50}".prop_map(|text| format!("data: {{\"error\":\"{text}\"}}\r\r")),
         (0u32..99)
             .prop_map(|n| format!("data: {{\"usage\":\ndata: {{\"prompt_tokens\":{n}}}}}\n\n")),
         (0u32..99).prop_map(|n| format!(
@@ -379,6 +469,8 @@ proptest! {
     #[test]
     fn any_split_settles_the_same_and_passes_all_bytes(
         text in events(),
+        end: prop::sample::Index,
+        is_whole: bool,
         places in proptest::collection::vec(any::<prop::sample::Index>(), 0..40),
         fails: bool,
         json: bool,
@@ -393,7 +485,9 @@ proptest! {
                 Some(usage)
             });
         }
-        let whole = Bytes::from(text);
+        // Some bodies end in the middle of an event.
+        let mut whole = Bytes::from(text);
+        whole.truncate(if is_whole { whole.len() } else { end.index(whole.len() + 1) });
         let mut places: Vec<_> = places.iter().map(|place| place.index(whole.len() + 1)).collect();
         places.extend([0, whole.len()]);
         places.sort_unstable();

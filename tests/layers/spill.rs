@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    future::pending,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -24,7 +25,10 @@ use tower_keep::{
     circuit_breaker::CircuitBreakerLayer,
     fallback::{Backend, Spill, SpillReason, SpillReport},
     observe::Registry,
-    protocol::http::{Client, CloneBody, ReplayBody},
+    protocol::{
+        Advice, Sent,
+        http::{Client, CloneBody, ReplayBody, provider},
+    },
     rate_limit::{Rate, RateLimitLayer},
 };
 
@@ -77,6 +81,20 @@ impl Model {
             }
         })
     }
+}
+
+/// A model that answers 503 after a time.
+fn answers_after(
+    time: Duration,
+) -> impl Service<Asked, Response = Answer, Error = BoxError, Future: Send + 'static>
++ Clone
++ Send
++ 'static {
+    service_fn(move |request: Asked| async move {
+        sleep(time).await;
+        let answer = Response::builder().status(503);
+        Ok::<_, BoxError>(answer.body(request.into_body()).unwrap())
+    })
 }
 
 fn client() -> Client<CloneBody> {
@@ -179,6 +197,50 @@ async fn a_post_that_may_have_had_an_effect_stays() {
     assert_eq!(second.calls(), 0);
 }
 
+/// An overload says "not here, not now", which says nothing about the next backend.
+#[tokio::test(start_paused = true)]
+async fn an_overload_goes_on_without_a_hint() {
+    for (status, field) in [
+        (429, "x-ratelimit-reset-requests"),
+        (429, "x-other"),
+        (529, "x-other"),
+    ] {
+        let busy = service_fn(move |_: Asked| {
+            let answer = Response::builder().status(status).header(field, "1s");
+            std::future::ready(Ok::<_, BoxError>(answer.body(Body::default()).unwrap()))
+        });
+        let spill = Spill::builder(client().strict().provider(provider::openai()))
+            .backend(Backend::new("busy", busy).cooldown(SECOND))
+            .backend(Backend::new("idle", Model::new(200).service()))
+            .build()
+            .unwrap();
+        let answer = spill.clone().oneshot(prompt()).await.unwrap();
+        let told = report(&answer);
+        assert_eq!(told.answered_by, Some("idle"), "{status}: {told}");
+        assert_eq!(reason(&told.passed_over[0]), ("busy", "failed"));
+        assert_eq!(spill.handle().snapshot()[0].pause, Some(SECOND));
+    }
+}
+
+/// An overloaded upstream may have acted, unless the protocol knows that this one has not.
+#[tokio::test(start_paused = true)]
+async fn an_overload_of_a_post_needs_a_proof() {
+    let client = Client::new().clone_body().composite(false);
+    let unprocessed = Advice::Retry {
+        sent: Sent::No,
+        after: None,
+    };
+    let knowing = client.advise(move |status, _| (status == 429).then_some(unprocessed));
+    for (client, expected) in [(client, 429), (knowing, 200)] {
+        let spill = Spill::builder(client)
+            .backend(Backend::new("busy", Model::new(429).service()))
+            .backend(Backend::new("idle", Model::new(200).service()))
+            .build()
+            .unwrap();
+        assert_eq!(spill.oneshot(prompt()).await.unwrap().status(), expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_later_of_two_pauses_stands() {
     let (first, second) = (Model::new(429), Model::new(200));
@@ -199,6 +261,19 @@ async fn the_later_of_two_pauses_stands() {
     assert!(spill.clone().oneshot(prompt()).await.is_ok());
     assert_eq!(first.calls(), 2);
     advance(100 * SECOND).await;
+    first.answers(200, None);
+    let told = report(&spill.oneshot(prompt()).await.unwrap());
+    assert_eq!(told.answered_by, Some("first"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_pauses_a_backend_for_over_an_hour() {
+    let (first, second) = (Model::new(503), Model::new(200));
+    first.answers(503, Some("9999999999"));
+    let spill = two(&first, &second);
+    assert!(spill.clone().oneshot(prompt()).await.is_ok());
+    assert_eq!(spill.handle().snapshot()[0].pause, Some(3600 * SECOND));
+    advance(3600 * SECOND).await;
     first.answers(200, None);
     let told = report(&spill.oneshot(prompt()).await.unwrap());
     assert_eq!(told.answered_by, Some("first"));
@@ -370,17 +445,14 @@ async fn one_budget_bounds_the_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn one_deadline_bounds_the_whole() {
-    let slow = service_fn(async |request: Asked| {
+    let hangs = service_fn(async |request: Asked| {
         let left = request.extensions().get::<Deadline>().unwrap().remaining();
         assert!(left <= 3 * SECOND, "{left:?}");
-        sleep(2 * SECOND).await;
-        let answer = Response::builder().status(503);
-        Ok::<_, BoxError>(answer.body(Body::default()).unwrap())
+        pending::<Result<Answer, BoxError>>().await
     });
     let spill = Spill::builder(client())
-        .backend(Backend::new("first", slow))
-        .backend(Backend::new("second", slow))
-        .backend(Backend::new("third", slow))
+        .backend(Backend::new("first", hangs))
+        .backend(Backend::new("second", Model::new(200).service()))
         .total_timeout(3 * SECOND)
         .build()
         .unwrap();
@@ -393,9 +465,9 @@ async fn one_deadline_bounds_the_whole() {
     assert_eq!(start.elapsed(), 3 * SECOND);
     let told = SpillReport::find(&*error).unwrap();
     let told: Vec<_> = told.passed_over.iter().map(reason).collect();
-    assert_eq!(told, [("first", "failed"), ("second", "out_of_time")]);
-    let second = spill.handle().snapshot()[1];
-    assert_eq!((second.failed, second.out_of_time), (0, 1));
+    assert_eq!(told, [("first", "out_of_time")]);
+    let first = spill.handle().snapshot()[0];
+    assert_eq!((first.failed, first.out_of_time), (0, 1));
     let mut late = prompt();
     late.extensions_mut()
         .insert(Deadline::after(Duration::ZERO));
@@ -404,6 +476,91 @@ async fn one_deadline_bounds_the_whole() {
         Rejected::find(&*error).unwrap().kind,
         RejectedKind::DeadlineExceeded
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_failure_stands_if_the_next_one_hangs() {
+    let spill = Spill::builder(client())
+        .backend(Backend::new("first", answers_after(2 * SECOND)))
+        .backend(Backend::new("second", answers_after(2 * SECOND)))
+        .total_timeout(3 * SECOND)
+        .build()
+        .unwrap();
+    let start = Instant::now();
+    let answer = spill.clone().oneshot(prompt()).await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), start.elapsed()),
+        (503, 3 * SECOND)
+    );
+    let told = report(&answer);
+    assert_eq!(told.answered_by, None);
+    let told: Vec<_> = told.passed_over.iter().map(reason).collect();
+    assert_eq!(told, [("first", "failed"), ("second", "out_of_time")]);
+    let second = spill.handle().snapshot()[1];
+    assert_eq!((second.failed, second.out_of_time), (0, 1));
+}
+
+/// The first result would be a proof that nothing was processed, though the second backend hangs
+/// with the request.
+#[tokio::test(start_paused = true)]
+async fn a_hang_after_an_unsent_post_is_a_timeout() {
+    let unprocessed = Advice::Retry {
+        sent: Sent::No,
+        after: None,
+    };
+    let client = Client::new().clone_body().composite(false);
+    let knowing = client.advise(move |status, _| (status == 503).then_some(unprocessed));
+    let limit = RateLimitLayer::builder(Rate::per_day(1))
+        .protocol(client)
+        .build()
+        .unwrap();
+    limit.handle().charge(1);
+    let first = Model::new(503);
+    let list = |client, first| {
+        Spill::builder(client)
+            .backend(first)
+            .backend(Backend::new("hangs", answers_after(60 * SECOND)))
+            .total_timeout(SECOND)
+            .build()
+            .unwrap()
+    };
+    for spill in [
+        list(client, Backend::new("first", limit.layer(first.service()))),
+        list(knowing, Backend::new("first", first.service())),
+    ] {
+        let error = spill.oneshot(prompt()).await.unwrap_err();
+        let rejected = Rejected::find(&*error).unwrap();
+        assert_eq!(
+            (rejected.kind, rejected.layer),
+            (RejectedKind::TimedOut, "spill")
+        );
+    }
+    assert_eq!(first.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_backend_is_asked_at_the_deadline() {
+    for slow in [SECOND, 2 * SECOND] {
+        let second = Model::new(200);
+        // Ready at the deadline.
+        let gate = tower::limit::ConcurrencyLimit::new(second.service(), 1);
+        let mut held = gate.clone();
+        held.ready().await.unwrap();
+        tokio::spawn(async move {
+            sleep(2 * SECOND).await;
+            drop(held);
+        });
+        let spill = Spill::builder(client())
+            .backend(Backend::new("first", answers_after(slow)))
+            .backend(Backend::new("second", gate))
+            .total_timeout(2 * SECOND)
+            .build()
+            .unwrap();
+        let answer = spill.oneshot(prompt()).await.unwrap();
+        assert_eq!((answer.status().as_u16(), second.calls()), (503, 0));
+        let told: Vec<_> = report(&answer).passed_over.iter().map(reason).collect();
+        assert_eq!(told, [("first", "failed"), ("second", "out_of_time")]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -490,8 +647,7 @@ fn a_named_list_is_known_to_the_registry() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_call_gives_its_token_back() {
     let budget = Arc::new(RetryBudget::new(1, 0.01).unwrap().into());
-    let hangs =
-        service_fn(async |_: Asked| std::future::pending::<Result<Answer, BoxError>>().await);
+    let hangs = service_fn(async |_: Asked| pending::<Result<Answer, BoxError>>().await);
     let gate = tower::limit::ConcurrencyLimit::new(hangs, 1);
     // The only place is taken, so the second backend is never ready.
     let taken = gate.clone();

@@ -1,6 +1,6 @@
 //! A call through a list of backends.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 use tower::BoxError;
@@ -22,10 +22,16 @@ struct RunningCall<'a, P: Replay<Req>, Req, Res> {
     first: Option<P::Request>,
     kept: Option<Kept<P::Snapshot>>,
     report: SpillReport,
+    /// The end of the call's time.
+    until: Option<Instant>,
     /// The backend that is asked now.
     asked: Option<usize>,
+    /// If true, that backend has received the request.
+    is_sent: bool,
     /// The last failure: the answer, if there is no better one.
     failure: Option<Result<Res, BoxError>>,
+    /// If true, that failure is an upstream's, and no rejection of a backend's own stack.
+    is_upstreams: bool,
     /// If true, the next attempt costs a token.
     owes: bool,
     /// If true, nothing more may be sent.
@@ -71,8 +77,11 @@ where
         first: Some(first),
         kept,
         report: SpillReport::default(),
+        until,
         asked: None,
+        is_sent: false,
         failure: None,
+        is_upstreams: false,
         owes: false,
         is_over: false,
     };
@@ -98,9 +107,20 @@ where
                 if let Some(place) = self.asked {
                     self.pass_over(place, SpillReason::OutOfTime);
                 }
-                Some(Err(self.rejected(RejectedKind::TimedOut, None)))
+                let timed_out = || Err(self.rejected(RejectedKind::TimedOut, None));
+                (!self.failure_stands()).then(timed_out)
             }
         }
+    }
+
+    /// Returns whether there is a failure that is the answer at the end of the time, as the last
+    /// result is for a retry. A backend that hangs may have acted on the request. A rejection, or a
+    /// failure after which a call went on that is not idempotent, would deny that. A caller could
+    /// take it for a proof that nothing was processed.
+    fn failure_stands(&self) -> bool {
+        let idempotent = self.kept.as_ref().is_some_and(|kept| kept.idempotent);
+        let denies_nothing = !self.is_sent || (idempotent && self.is_upstreams);
+        self.failure.is_some() && denies_nothing
     }
 
     /// Returns the answer of the first backend that gives one. `None` if none does.
@@ -161,10 +181,18 @@ where
         let mut attempt = Resend::new(backend.service(), request, token);
         let tell = |request: &mut P::Request| protocol.tell_remaining(request);
         self.asked = Some(place);
-        let polled = poll_fn(|cx| attempt.poll(cx, |_, _, _| (), tell));
+        let polled = poll_fn(|cx| {
+            // At the end of the time nothing is sent: the timer around this call ends it.
+            if !attempt.is_sent() && self.until.is_some_and(clock::has_passed) {
+                return Poll::Pending;
+            }
+            let polled = attempt.poll(cx, |_, _, _| (), tell);
+            self.is_sent = attempt.is_sent();
+            polled
+        });
         // A readiness error is this backend's error, though it received nothing.
         let result = polled.await.and_then(|result| result);
-        self.asked = None;
+        (self.asked, self.is_sent) = (None, false);
         let classified = protocol.classify(result.as_ref());
         let result = protocol.settle(result, ());
         let outcome = protocol.judge(classified, result.as_ref());
@@ -191,7 +219,7 @@ where
             Then::Next { reason, paid } => {
                 self.owes |= paid;
                 self.is_over = !self.may_go_on(outcome, &result);
-                self.failure = Some(result);
+                (self.failure, self.is_upstreams) = (Some(result), paid);
                 Err(reason)
             }
         }
@@ -234,10 +262,12 @@ where
         let failed = matches!(outcome, Outcome::Failure | Outcome::Overload);
         if failed {
             let cooldown = Duration::from_nanos(self.shared.backends[place].cooldown);
-            self.shared.state.cool(place, after.unwrap_or(cooldown));
+            let pause = after.map_or(cooldown, |after| after.min(MAX_PAUSE));
+            self.shared.state.cool(place, pause);
         }
         let wanted = self.shared.wanted.as_ref();
-        if retryable {
+        // An overload says "not here, not now", which says nothing about another backend.
+        if retryable || outcome == Outcome::Overload {
             let reason = SpillReason::Failed(words());
             return Then::Next { reason, paid: true };
         }
@@ -305,3 +335,6 @@ where
         rejected.into()
     }
 }
+
+/// The longest pause that a backend's answer sets. One that is wrong, or hostile, costs no more.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);

@@ -25,6 +25,7 @@ use crate::{
 ///
 /// - does not [accept](super::Backend::accepts) it, or pauses,
 /// - rejects it in its stack: by a limit, a circuit, a queue that takes too long,
+/// - is overloaded, such as with a 429 or a 529, whether it says when to come back or not,
 /// - fails in a way that a retry would send again, or gives an answer that is not
 ///   [wanted](super::SpillBuilder::wants).
 ///
@@ -70,18 +71,21 @@ use crate::{
 /// idempotent, as with a retry. [`Client::idempotent_when`](crate::protocol::http::Client) can
 /// declare that of a `POST`. Bodies are replayed as a retry does it.
 ///
-/// **Pauses.** A backend whose failure says when to come back is skipped until then. Without such a
-/// hint it is skipped for its [cooldown](super::Backend::cooldown). Of two pauses the later end
-/// counts. A rejection of its own stack makes no pause, because the stack decides on the next call.
-/// When no backend has answered, the [last resort](super::Backend::last_resort) is tried, paused or
-/// not.
+/// **Pauses.** A backend whose failure says when to come back is skipped until then. That is an
+/// hour at most, so that a wrong field does not remove it for good. Without such a hint it is
+/// skipped for its [cooldown](super::Backend::cooldown). Of two pauses the later end counts. A
+/// rejection of its own stack makes no pause, because the stack decides on the next call. When no
+/// backend has answered, the [last resort](super::Backend::last_resort) is tried, paused or not.
 ///
-/// **Bounds.** One deadline and one [budget](super::SpillBuilder::budget) for the whole call.
+/// **Bounds.** One deadline and one [budget](super::SpillBuilder::budget) for the whole call. No
+/// backend is asked at its deadline or later.
 ///
-/// **No answer.** The last failure is passed on. If no backend was tried, the error is a
-/// [`Rejected`](crate::Rejected) of the layer `spill`. It is `CircuitOpen`, with the time until the
-/// first pause ends, or `CostTooHigh` if no backend accepts the request. Each error has the report
-/// in it: [`SpillReport::find`](super::super::SpillReport::find) returns it.
+/// **No answer.** The last failure is passed on, also if the time ends while a further backend is
+/// asked. If that is the first one, or may have acted on a call that is not idempotent, the error
+/// is a [`Rejected`](crate::Rejected) of the layer `spill`, `TimedOut`. If no backend was tried it
+/// is `CircuitOpen`, with the time until the first pause ends, or `CostTooHigh` if no backend
+/// accepts the request. Each error has the report in it:
+/// [`SpillReport::find`](super::super::SpillReport::find) returns it.
 ///
 /// **One type.** The services are boxed, so that a list of any length has one type. Each call costs
 /// some allocations, which is why this is not a chain of [`Fallback`](super::super::Fallback)s.
@@ -120,7 +124,7 @@ pub struct SpillSnapshot {
     pub unpaid: u64,
     /// The calls whose request could not be made again.
     pub unsendable: u64,
-    /// The calls whose time ended while it was asked.
+    /// The calls whose time ended while, or just before, it was asked.
     pub out_of_time: u64,
     /// The rest of its pause.
     pub pause: Option<Duration>,

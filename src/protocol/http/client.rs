@@ -87,7 +87,7 @@ impl<K> Client<K> {
     /// Classifies responses by status and fields. If the closure returns `None`, the table applies.
     /// The closure lives as long as the program.
     ///
-    /// A 502, 503, 504 or 429 that it calls a success, or ignores, is not retried either. The
+    /// A 502, 503, 504, 529 or 429 that it calls a success, or ignores, is not retried either. The
     /// closure is not called for responses that an inner layer of this crate made.
     #[must_use]
     pub fn classify_response<F>(mut self, classify: F) -> Self

@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | 502, 503, 504 | [`Failure`](crate::Outcome::Failure) | idempotent requests: the upstream may have acted |
 //! | 429 | [`Overload`](crate::Outcome::Overload) | idempotent requests, if it has a `Retry-After` |
+//! | 529, by which some providers say that they are overloaded | `Overload` | idempotent requests |
 //! | 501, 505 | [`Success`](crate::Outcome::Success): the same request gets the same response | never |
 //! | 500 | `Failure` | never: it is usually a bug, which a retry does not fix |
 //! | any other 5xx | `Failure` | never |

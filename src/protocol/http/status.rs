@@ -36,6 +36,8 @@ pub(in crate::protocol) fn rejection_of<B>(response: &Response<B>) -> Option<&Re
 pub(super) fn meaning(status: StatusCode) -> (Outcome, Retried) {
     match status.as_u16() {
         429 => (Outcome::Overload, Retried::WithHint),
+        // Not registered. Providers of language models use it for "overloaded".
+        529 => (Outcome::Overload, Retried::Always),
         501 | 505 => (Outcome::Success, Retried::Never),
         502..=504 => (Outcome::Failure, Retried::Always),
         500..=599 => (Outcome::Failure, Retried::Never),

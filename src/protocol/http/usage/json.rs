@@ -50,10 +50,10 @@ enum State {
 /// A value at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found<'a> {
-    /// A number that is not negative, without its decimals.
+    /// A number that is not negative, at most [`MOST`], without its decimals.
     Number(u64),
-    /// A string as it is written, if it is short.
-    Text(&'a [u8]),
+    /// A string as it is written. `None` if it is long.
+    Text(Option<&'a [u8]>),
     /// The start of an object.
     Object,
 }
@@ -124,9 +124,16 @@ impl Scanner {
         }
     }
 
-    /// Ends the text. A number at the top level ends with it.
+    /// Ends the text. A number at the top level ends with it. Another one was cut off.
     pub(super) fn finish(&mut self, mut found: impl FnMut(&[Key], Found<'_>)) {
-        self.step(b' ', &mut found);
+        if self.depth == 0 {
+            self.step(b' ', &mut found);
+        }
+    }
+
+    /// Returns whether the text has begun and is not whole.
+    pub(super) fn is_open(&self) -> bool {
+        self.depth > 0 || matches!(self.state, State::String { .. })
     }
 
     fn skip(&mut self, plain: &[u8]) {
@@ -176,8 +183,8 @@ impl Scanner {
             return;
         }
         self.state = State::After;
-        if let (Some(text), Some(path)) = (self.text.get(), self.path()) {
-            found(path, Found::Text(text));
+        if let Some(path) = self.path() {
+            found(path, Found::Text(self.text.get()));
         }
     }
 
@@ -259,13 +266,14 @@ pub(super) fn is_at(path: &[Key], dotted: &str) -> bool {
 }
 
 /// Parses a number without a sign, cut off at its decimal point. A number with an exponent is read
-/// as a float.
+/// as a float. `None` above [`MOST`]: no response uses so much, and a budget that is charged for it
+/// would be closed for years.
 fn number(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     if !text.starts_with(|first: char| first.is_ascii_digit()) {
         return None;
     }
-    text.parse().ok().or_else(|| {
+    let number = text.parse().ok().or_else(|| {
         let float: f64 = text.parse().ok()?;
         #[expect(
             clippy::cast_possible_truncation,
@@ -273,7 +281,8 @@ fn number(text: &[u8]) -> Option<u64> {
             reason = "it saturates, and is not negative"
         )]
         float.is_finite().then_some(float as u64)
-    })
+    });
+    number.filter(|number| *number <= MOST)
 }
 
 fn is_word(byte: u8) -> bool {
@@ -287,6 +296,8 @@ fn is_word(byte: u8) -> bool {
 const LONGEST: usize = 40;
 /// Number of levels that are read.
 const DEEPEST: usize = 4;
+/// The largest number that is read: up to there each whole number is also a float.
+const MOST: u64 = 1 << 53;
 
 #[cfg(test)]
 mod tests {
@@ -326,6 +337,25 @@ mod tests {
         let all = found(&[text]);
         assert_eq!(all[..5], expected);
         assert_eq!(all.len(), 6, "{all:?}");
+    }
+
+    #[test]
+    fn a_number_that_is_cut_off_is_none() {
+        assert_eq!(found(&[b"12"]), ["=Number(12)"]);
+        assert_eq!(found(&[br#"{"n":12"#]), ["=Object"]);
+    }
+
+    #[test]
+    fn a_number_beyond_all_usage_is_none() {
+        for (text, read) in [
+            ("9007199254740992", true),
+            ("9007199254740993", false),
+            ("9.1e15", false),
+            ("1e400", false),
+            ("99999999999999999999999999999999999999", false),
+        ] {
+            assert_eq!(found(&[text.as_bytes()]).len(), usize::from(read), "{text}");
+        }
     }
 
     #[test]

@@ -73,11 +73,18 @@ pub(super) struct Meter {
     /// The data of this event, for a closure.
     kept: Vec<u8>,
     is_overlong: bool,
-    usage: Option<Usage>,
-    has_failed: bool,
-    is_last: bool,
+    values: JsonValues,
     bytes: u64,
     overlong: u64,
+}
+
+/// The values found in JSON.
+#[derive(Debug)]
+struct JsonValues {
+    usage: Option<Usage>,
+    has_failed: bool,
+    /// The start of this event's `type`, which is the name of an event that has no other.
+    kind: Start,
 }
 
 /// The start of a text.
@@ -109,9 +116,11 @@ impl Meter {
             data: Start::EMPTY,
             kept: Vec::new(),
             is_overlong: false,
-            usage: None,
-            has_failed: false,
-            is_last: false,
+            values: JsonValues {
+                usage: None,
+                has_failed: false,
+                kind: Start::EMPTY,
+            },
             bytes: 0,
             overlong: 0,
         }
@@ -142,7 +151,7 @@ impl Meter {
         }
     }
 
-    /// Reads the end of the body. Returns the end of the response.
+    /// Reads the end of a body that has not failed. Returns the end of the response.
     pub(super) fn finish(&mut self) -> End {
         match self.form {
             Form::Json => {
@@ -150,10 +159,12 @@ impl Meter {
                 self.end_of(true)
             }
             Form::Stream(_) => {
-                // A line that was cut off adds only the values that are complete in it.
-                self.has_failed |= self.is_error();
+                // Some servers send no empty line after the last event, or not even a line end. An
+                // event whose JSON is cut off is not the last one, whatever its name.
+                let is_whole = !self.scanner.is_open();
+                let end = self.end_event().filter(|_| is_whole);
                 let ends = self.shape.last_data.is_some() || !self.shape.last_events.is_empty();
-                self.end_of(!ends || self.is_last)
+                end.unwrap_or_else(|| self.end_of(!ends))
             }
             Form::Unread(_) => End::Complete,
         }
@@ -161,7 +172,7 @@ impl Meter {
 
     pub(super) fn report(&self, end: End) -> UsageReport {
         UsageReport {
-            usage: self.usage,
+            usage: self.values.usage,
             end,
             bytes: self.bytes,
             unread: match self.form {
@@ -173,7 +184,7 @@ impl Meter {
     }
 
     fn end_of(&self, is_complete: bool) -> End {
-        match (self.has_failed, is_complete) {
+        match (self.values.has_failed, is_complete) {
             (true, _) => End::ErrorEvent,
             (false, true) => End::Complete,
             (false, false) => End::Cut,
@@ -197,20 +208,21 @@ impl Meter {
         if self.data.length > 0 {
             self.end_text();
         }
-        self.has_failed |= self.is_error();
+        let (name, values) = (self.name(), &mut self.values);
         let is = |text: &Start, other: &str| text.get() == Some(other.as_bytes());
-        let (name, data) = (&self.name, &self.data);
-        let by_name = self.shape.last_events.iter().any(|last| is(name, last));
-        let by_data = self.shape.last_data.iter().any(|last| is(data, last));
-        self.is_last |= by_name || by_data;
-        (self.name, self.data) = (Start::EMPTY, Start::EMPTY);
-        (self.is_last || self.has_failed).then(|| self.end_of(true))
+        values.has_failed |= self.shape.error_events.iter().any(|error| is(&name, error));
+        let by_name = self.shape.last_events.iter().any(|last| is(&name, last));
+        let by_data = self.shape.last_data.iter().any(|last| is(&self.data, last));
+        (self.name, self.data, values.kind) = (Start::EMPTY, Start::EMPTY, Start::EMPTY);
+        (by_name || by_data || values.has_failed).then(|| self.end_of(true))
     }
 
-    fn is_error(&self) -> bool {
-        let name = self.name.get();
-        let mut errors = self.shape.error_events.iter();
-        errors.any(|error| name == Some(error.as_bytes()))
+    /// Returns the name of this event.
+    fn name(&self) -> Start {
+        match self.name.length {
+            0 => self.values.kind,
+            _ => self.name,
+        }
     }
 
     /// Reads a part of a JSON text.
@@ -223,28 +235,16 @@ impl Meter {
                 self.is_overlong = true;
             }
         }
-        let Self {
-            scanner,
-            shape,
-            usage,
-            has_failed,
-            ..
-        } = self;
-        scanner.feed(bytes, |path, found| {
-            note(shape, usage, has_failed, path, found);
-        });
+        let (shape, values) = (&self.shape, &mut self.values);
+        self.scanner
+            .feed(bytes, |path, found| values.note(path, found, shape));
     }
 
     fn end_text(&mut self) {
-        let Self {
-            scanner,
-            shape,
-            usage,
-            has_failed,
-            ..
-        } = self;
-        scanner.finish(|path, found| note(shape, usage, has_failed, path, found));
-        scanner.reset();
+        let (shape, values) = (&self.shape, &mut self.values);
+        self.scanner
+            .finish(|path, found| values.note(path, found, shape));
+        self.scanner.reset();
         let kept = std::mem::take(&mut self.kept);
         if std::mem::take(&mut self.is_overlong) {
             self.overlong = self.overlong.saturating_add(1);
@@ -253,28 +253,31 @@ impl Meter {
         if let Some(read) = &self.shape.closure {
             let name = self.name.get().unwrap_or_default();
             if let Some(told) = read(Event { name, data: &kept }) {
-                self.usage.get_or_insert_default().merge(told);
+                values.usage.get_or_insert_default().merge(told);
             }
         }
     }
 }
 
-fn note(
-    shape: &Shape,
-    usage: &mut Option<Usage>,
-    has_failed: &mut bool,
-    path: &[Key],
-    found: Found<'_>,
-) {
-    match found {
-        Found::Number(units) => {
-            let fields = shape.fields.iter().filter(|(at, _)| is_at(path, at));
-            for (_, field) in fields {
-                usage.get_or_insert_default().set(*field, units);
+impl JsonValues {
+    fn note(&mut self, path: &[Key], found: Found<'_>, shape: &Shape) {
+        let is_error = || shape.errors.iter().any(|error| is_at(path, error));
+        match found {
+            Found::Number(units) => {
+                let fields = shape.fields.iter().filter(|(at, _)| is_at(path, at));
+                for (_, field) in fields {
+                    self.usage.get_or_insert_default().set(*field, units);
+                }
+            }
+            Found::Object => self.has_failed |= is_error(),
+            Found::Text(text) => {
+                self.has_failed |= text != Some(b"") && is_error();
+                if is_at(path, "type") {
+                    self.kind = Start::EMPTY;
+                    self.kind.push(text.unwrap_or_default());
+                }
             }
         }
-        Found::Object => *has_failed |= shape.errors.iter().any(|error| is_at(path, error)),
-        Found::Text(_) => {}
     }
 }
 

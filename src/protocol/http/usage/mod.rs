@@ -15,13 +15,14 @@
 //! | the response | the report |
 //! |---|---|
 //! | a stream with its last event ([`openai`]: `[DONE]`; [`anthropic`]: `message_stop`) | [`End::Complete`], at that event |
+//! | a stream whose last event has no empty line after it | the same, at the end of the body |
 //! | a stream that ends before that, a body that fails | [`End::Cut`], with the usage so far |
 //! | an error of the provider in a stream, or in a body whose status is 200 | [`End::ErrorEvent`] |
 //! | a body that its reader drops, a call that its caller drops | [`End::Left`] |
 //! | a call that fails without a response (of [`MeterLayer`]) | [`End::Failed`] |
 //! | JSON that is not a stream | [`End::Complete`], at its end |
 //! | a usage in several events, or field by field | the largest of each field: they are totals so far |
-//! | a response without a usage | `usage: None` |
+//! | a response without a usage, or with one above 2^53 | `usage: None` |
 //! | a body that is compressed | passed on unread: [`Unread::Compressed`]. Put a layer that decompresses inside |
 //! | another type of content | passed on unread: [`Unread::OtherType`] |
 //!

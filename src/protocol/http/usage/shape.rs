@@ -65,7 +65,7 @@ pub struct Event<'a> {
 #[derive(Clone)]
 pub struct Shape {
     pub(super) fields: Vec<(Cow<'static, str>, UsageField)>,
-    /// Paths at which an object is an error.
+    /// Paths at which an object or a text is an error.
     pub(super) errors: Vec<Cow<'static, str>>,
     /// Names of events that are errors.
     pub(super) error_events: Vec<Cow<'static, str>>,
@@ -148,28 +148,31 @@ impl Shape {
         self
     }
 
-    /// Adds a path at which a number is a field of the usage.
+    /// Adds a path at which a number is a field of the usage. A number above 2^53 is not read.
     #[must_use]
     pub fn field(mut self, path: impl Into<Cow<'static, str>>, field: UsageField) -> Self {
         self.fields.push((path.into(), field));
         self
     }
 
-    /// Adds a path at which an object marks the response as an error, whatever its status.
+    /// Adds a path at which an object, or a text, marks the response as an error, whatever its
+    /// status. An empty text does not.
     #[must_use]
     pub fn error(mut self, path: impl Into<Cow<'static, str>>) -> Self {
         self.errors.push(path.into());
         self
     }
 
-    /// Adds the name of an event that marks the response as an error.
+    /// Adds the name of an event that marks the response as an error. An event without a name has
+    /// the `type` in its data as its name.
     #[must_use]
     pub fn error_event(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.error_events.push(name.into());
         self
     }
 
-    /// Adds the name of an event that ends a stream.
+    /// Adds the name of an event that ends a stream. An event without a name has the `type` in its
+    /// data as its name.
     #[must_use]
     pub fn last_event(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.last_events.push(name.into());
@@ -204,8 +207,8 @@ impl fmt::Debug for Shape {
 ///
 /// Chat completions report `usage.prompt_tokens` and `usage.completion_tokens`: in the last event
 /// but one if the request has `stream_options.include_usage`, and from some servers in each event.
-/// Responses report `usage.input_tokens` and `response.usage.input_tokens`. An object `error` is an
-/// error, and `[DONE]` is the end.
+/// Responses report `usage.input_tokens` and `response.usage.input_tokens`. An object or a text
+/// `error` is an error, and `[DONE]` is the end.
 #[must_use]
 pub fn openai() -> Shape {
     let mut shape = Shape::new()
