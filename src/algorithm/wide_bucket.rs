@@ -18,7 +18,7 @@ use crate::{
         },
     },
     config::ConfigError,
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// A limit on a rate of 64-bit units, with bursts. Starts full.
@@ -35,6 +35,8 @@ pub(crate) struct WideBucket {
     /// report counts what calls have used, not what they took. 0 before the first. Relaxed: a
     /// refund that races a report may take the old one, which the next report corrects.
     reported: AtomicU64,
+    /// If true, the pace is known: it was set, or a report has told it. Relaxed, like the pace.
+    is_paced: AtomicBool,
 }
 
 impl WideBucket {
@@ -48,6 +50,7 @@ impl WideBucket {
             scale,
             tat: Tat::full(),
             reported: AtomicU64::new(0),
+            is_paced: AtomicBool::new(true),
         })
     }
 
@@ -59,6 +62,7 @@ impl WideBucket {
             scale: Scale::COARSE,
             tat: Tat::full(),
             reported: AtomicU64::new(0),
+            is_paced: AtomicBool::new(false),
         }
     }
 
@@ -109,9 +113,9 @@ impl WideBucket {
         }
     }
 
-    /// Returns how many nanoseconds units take to come back, or 0 for a bucket that counts nothing.
+    /// Returns how many nanoseconds units take to come back, or 0 if the pace is not known yet.
     pub(crate) fn span(&self, units: u64) -> u64 {
-        if self.is_open() {
+        if !self.is_paced.load(Ordering::Relaxed) {
             return 0;
         }
         let pace = self.pace();
@@ -200,12 +204,16 @@ impl WideBucket {
         let before = (!self.is_open()).then(|| self.pace().interval);
         // Rounded down, so that all units are back in time.
         let mut interval = (full_in / missing).min(self.scale.units(slowest).max(1));
-        if let Some(before) = before.filter(|_| missing < limit / TELLING) {
+        let tells = missing >= limit / TELLING;
+        if let Some(before) = before.filter(|_| !tells) {
             interval = interval.min(before);
         }
         let limit = remaining.saturating_add(missing);
         let burst = limit.min(self.scale.max_ahead() / interval).max(1);
         self.set(interval, burst);
+        if tells {
+            self.is_paced.store(true, Ordering::Relaxed);
+        }
         let used = burst.saturating_sub(remaining).saturating_mul(interval);
         let until = now.saturating_add(self.scale.nanos(used));
         self.reported.store(until, Ordering::Relaxed);

@@ -414,6 +414,41 @@ async fn a_large_call_after_a_small_one_comes_back_in_time() {
     assert_eq!(answered(&service, 1).await, 1);
 }
 
+/// The first report says nothing of the pace, so it does not say how long a share is used.
+#[tokio::test(start_paused = true)]
+async fn a_share_is_not_used_up_by_a_first_report() {
+    const FIRST: Fields = &[
+        ("x-ratelimit-limit-tokens", "80000"),
+        ("x-ratelimit-remaining-tokens", "79990"),
+        ("x-ratelimit-reset-tokens", "1s"),
+    ];
+    const NEARLY_NONE: Fields = &[
+        ("x-ratelimit-limit-tokens", "80000"),
+        ("x-ratelimit-remaining-tokens", "30000"),
+        ("x-ratelimit-reset-tokens", "37s"),
+    ];
+    let tokens = Dimension::new("tokens", Rate::per_minute(80_000));
+    let limit = RateLimitLayer::dimensions([tokens])
+        .cost(|request: &Request<Body>| [request.uri().path()[1..].parse().unwrap()])
+        .keyed_by(|request: &Request<Body>| request.uri().host().map(str::to_owned))
+        .within([tokens.follow(Follow::new("tokens"))])
+        .shares(|_| 1)
+        .protocol(Client::new().provider(provider::openai()))
+        .build()
+        .unwrap();
+    let service = limit.layer(upstream(&[(200, FIRST), (200, NEARLY_NONE), (200, &[])]));
+    let ask = |uri: &'static str| {
+        let request = Request::get(uri).body(Body::default()).unwrap();
+        service.clone().oneshot(request)
+    };
+    ask("http://loud/10").await.unwrap();
+    ask("http://quiet/18000").await.unwrap();
+    // The reserve is not whole, and both shares come back at their half of the quota's rate.
+    advance(20 * SECOND).await;
+    ask("http://loud/18000").await.unwrap();
+    ask("http://quiet/5000").await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_tells_each_dimension() {
     let limit = RateLimitLayer::dimensions([
