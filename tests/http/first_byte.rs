@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use tokio::time::{Instant, sleep};
@@ -76,6 +76,34 @@ async fn bodies_without_a_byte_and_of_a_length_pass() {
     let response = FirstByteLayer::new().layer(upstream).oneshot(()).await;
     let mut body = response.unwrap().into_body();
     assert!(body.is_end_stream() && body.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_frame_is_no_first_byte() {
+    for (texts, waited) in [(["", "", "a"], 3), (["", "", ""], 3), (["", "a", "b"], 2)] {
+        let upstream = service_fn(async |()| {
+            let parts = stream::iter(texts).then(|text| async move {
+                sleep(TENTH).await;
+                Ok::<_, Infallible>(Frame::data(Bytes::from(text)))
+            });
+            Ok::<_, Infallible>(Response::new(StreamBody::new(parts).boxed_unsync()))
+        });
+        let begun = Instant::now();
+        let response = FirstByteLayer::new().layer(upstream).oneshot(()).await;
+        assert_eq!(begun.elapsed(), waited * TENTH);
+        let body = response.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), texts.concat());
+    }
+    // Trailers end the wait.
+    let upstream = service_fn(async |()| {
+        let trailers = Frame::trailers(HeaderMap::new());
+        let parts = [Frame::data(Bytes::new()), trailers].map(Ok::<_, Infallible>);
+        let parts = stream::iter(parts).chain(stream::pending());
+        Ok::<_, Infallible>(Response::new(StreamBody::new(parts)))
+    });
+    let response = FirstByteLayer::new().layer(upstream).oneshot(()).await;
+    let first = response.unwrap().into_body().frame().await;
+    assert!(first.unwrap().unwrap().is_trailers());
 }
 
 #[tokio::test(start_paused = true)]

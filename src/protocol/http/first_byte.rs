@@ -12,13 +12,15 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-/// Delivers each response once the first frame of its body has arrived, and not with its head.
+/// Delivers each response once the first byte of its body has arrived, and not with its head.
 ///
 /// The head of a stream often arrives at once, and says nothing about the wait for the first byte.
 /// A hedge around this layer waits for the first byte, and its quantile learns the time to it. So
 /// do a circuit's slow calls, an adaptive limit and a timeout around it. A body that fails before
-/// its first byte is delivered with that failure. No byte is copied, kept for longer, or read ahead
-/// after the first frame.
+/// its first byte is delivered with that failure, and a body without a byte at its end. Empty
+/// frames before the first byte are dropped, because they are none, as in
+/// [`TimeoutBuilder::first_byte`](crate::timeout::TimeoutBuilder::first_byte). No byte is copied,
+/// kept for longer, or read ahead after the first frame with one.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -51,10 +53,10 @@ pin_project! {
     }
 }
 
-/// A body whose first frame has arrived.
+/// A body whose first byte has arrived.
 pub struct FirstByteBody<B: Body> {
     first: Option<First<B>>,
-    /// `None` if it had no frame.
+    /// `None` if it had no byte and has ended.
     rest: Option<Pin<Box<B>>>,
 }
 
@@ -114,21 +116,29 @@ where
             },
         };
         let body = response.body_mut();
-        if body.is_end_stream() {
+        while !body.is_end_stream() {
+            let Poll::Ready(first) = body.as_mut().poll_frame(cx) else {
+                *this.response = Some(response);
+                return Poll::Pending;
+            };
+            if matches!(&first, Some(Ok(frame)) if is_empty(frame)) {
+                continue;
+            }
             return Poll::Ready(Ok(response.map(|rest| FirstByteBody {
-                first: None,
-                rest: Some(rest),
+                rest: first.is_some().then_some(rest),
+                first,
             })));
         }
-        let Poll::Ready(first) = body.as_mut().poll_frame(cx) else {
-            *this.response = Some(response);
-            return Poll::Pending;
-        };
         Poll::Ready(Ok(response.map(|rest| FirstByteBody {
-            rest: first.is_some().then_some(rest),
-            first,
+            first: None,
+            rest: Some(rest),
         })))
     }
+}
+
+/// Returns whether a frame has no byte. Trailers end the wait for one.
+fn is_empty<D: Buf>(frame: &Frame<D>) -> bool {
+    frame.data_ref().is_some_and(|data| !data.has_remaining())
 }
 
 impl<B: Body> Body for FirstByteBody<B> {

@@ -31,6 +31,12 @@ use super::{
 /// Put it inside the limit that it settles, so that a rejected call is not settled. Put it outside
 /// a layer that decompresses.
 ///
+/// Put it outside any [retry](crate::retry), [hedge](crate::hedge) or
+/// [`Spill`](crate::fallback::Spill) too, next to the limit. A call takes its units once, and
+/// beneath such a layer each attempt would settle them. Each attempt that fails would refund the
+/// whole estimate, and the answer of the third would be free. Around a `Spill`,
+/// [`shape_by`](Self::shape_by) chooses the shape by the backend that has answered.
+///
 /// ```
 /// use axum::{Router, body::Body, routing::post};
 /// use http::Request;
@@ -66,6 +72,7 @@ use super::{
 ///         }
 ///     }
 /// });
+/// // The handler's client, with its retries or its list of backends, is inside both.
 /// let app: Router = Router::new().route("/chat", post(chat)).layer(metered).layer(budgets);
 /// # let _ = app;
 /// # Ok::<_, tower_keep::ConfigError>(())
