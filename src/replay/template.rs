@@ -94,7 +94,8 @@ impl Template {
             Some("a time")
         } else if !has(|field| matches!(field, Field::Duration(_) | Field::UpstreamDuration(_))) {
             Some("a duration")
-        } else if !has(|field| matches!(field, Field::Status | Field::UpstreamStatus)) {
+        } else if !has(|field| *field == Field::Status) {
+            // nginx's `$upstream_status` is `-` for a call that did not reach an upstream.
             Some("a status")
         } else {
             None

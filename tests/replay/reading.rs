@@ -132,6 +132,13 @@ fn a_log_format_is_read_as_nginx_writes_it() {
 }
 
 #[test]
+fn a_format_without_the_calls_own_status_is_an_error() {
+    let line = "1796062128.500 0.151 200\n";
+    let error = read(line, &nginx("$msec $request_time $upstream_status")).unwrap_err();
+    assert!(error.to_string().contains("lacks a status"), "{error}");
+}
+
+#[test]
 fn an_envoy_line_begins_at_its_time() {
     let line = |flags: &str, code: u16| {
         format!(
