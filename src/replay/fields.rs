@@ -86,7 +86,11 @@ impl<'a> Values<'a> {
             Field::UpstreamDuration(unit) => self.upstream = Some((value, unit)),
             Field::Status => self.status = Some(value),
             Field::UpstreamStatus => self.upstream_status = Some(value),
-            Field::LimitStatus => self.limit_status = Some(value),
+            // nginx has a status for each kind of limit: a rejection by either of them counts.
+            Field::LimitStatus => {
+                let other = self.limit_status.filter(|other| *other == REJECTED);
+                self.limit_status = Some(other.unwrap_or(value));
+            }
             Field::Flags => self.flags = Some(value),
             Field::End => self.end = Some(value),
             Field::Cost => self.cost = Some(value),
@@ -160,7 +164,7 @@ impl<'a> Values<'a> {
         if let Some(word) = self.end.filter(|word| !word.trim().is_empty()) {
             return end_of(word.trim()).ok_or("an outcome that is none");
         }
-        if self.limit_status.is_some_and(|status| status == "REJECTED") {
+        if self.limit_status.is_some_and(|status| status == REJECTED) {
             return Ok(End::Rejected);
         }
         if let Some(end) = self.flags.and_then(end_of_flags) {
@@ -262,3 +266,6 @@ fn scattered(number: u64) -> u64 {
     let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     word ^ word >> 27
 }
+
+/// nginx's status of a limit that rejected the call. In a dry run it is `REJECTED_DRY_RUN`.
+const REJECTED: &str = "REJECTED";

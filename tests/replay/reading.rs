@@ -139,6 +139,22 @@ fn a_format_without_the_calls_own_status_is_an_error() {
 }
 
 #[test]
+fn a_rejection_by_either_limit_of_nginx_counts() {
+    for format in [
+        "$msec $request_time $status $limit_req_status $limit_conn_status",
+        "$msec $request_time $status $limit_conn_status $limit_req_status",
+    ] {
+        let lines = "1796062128.500 0.000 503 REJECTED PASSED\n\
+             1796062129.500 0.000 503 PASSED REJECTED\n\
+             1796062130.500 0.000 503 REJECTED_DRY_RUN PASSED\n";
+        let log = read(lines, &nginx(format)).unwrap();
+        let ends: Vec<_> = facts(&log).into_iter().map(|(_, _, end)| end).collect();
+        let expected = [End::Rejected, End::Rejected, End::Failure];
+        assert_eq!(ends, expected, "{format}");
+    }
+}
+
+#[test]
 fn an_envoy_line_begins_at_its_time() {
     let line = |flags: &str, code: u16| {
         format!(
