@@ -213,8 +213,8 @@ usage: what_if [OPTIONS] LOG..        `-` is the standard input, .gz is unpacked
 the log
   --format FORMAT     auto (the default), csv, 'nginx:LOG_FORMAT' or 'envoy:TEXT_FORMAT'
   --zone +HH:MM       of times that have none
-  --key NAME          the variable that is a call's key, such as http_x_api_key
-  --host NAME         the variable that is its upstream
+  --key NAME          the variable or column that is a call's key, such as http_x_api_key
+  --host NAME         the variable or column that is its upstream
   --upstream-times    durations are the upstream's alone
   --temporary FOLDER  for 32 bytes a call, if there are more than a million
 the question

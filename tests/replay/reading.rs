@@ -264,6 +264,77 @@ fn a_zone_is_taken_for_times_without_one() {
 }
 
 #[test]
+fn a_chosen_key_or_host_is_read_from_any_format() {
+    let format = "$msec $request_time $status $host $http_x_api_key $remote_addr";
+    let line = "1796062128.500 0.151 200 shop k1 10.0.0.1\n";
+    let csv = "start,duration_ms,status,Plan,key,host\n1796062128.5,20,200,gold,a,shop\n";
+    let envoy = Format::Envoy("%START_TIME% %DURATION% %RESPONSE_CODE% %REQ(X-API-KEY)%".into());
+    let read_with = |content: &str, format: Format, key: &str, host: &str| {
+        let mut options = LogOptions::default();
+        options.format = format;
+        options.key = Some(key.into()).filter(|key: &String| !key.is_empty());
+        options.host = Some(host.into()).filter(|host: &String| !host.is_empty());
+        let log = read(content, &options).unwrap();
+        let first =
+            |texts: Vec<&String>| texts.first().map_or(String::new(), |text| (*text).clone());
+        (
+            first(log.keys.values().collect()),
+            first(log.hosts.values().collect()),
+        )
+    };
+    let nginx = || Format::Nginx(format.into());
+    for (content, format, key, host, expected) in [
+        (line, nginx(), "$http_x_api_key", "", ("k1", "shop")),
+        (line, nginx(), "", "http_x_api_key", ("10.0.0.1", "k1")),
+        // A field that is chosen keeps its usual meaning.
+        (line, nginx(), "host", "", ("shop", "shop")),
+        (line, nginx(), "status", "", ("200", "shop")),
+        (csv, Format::Auto, "plan", "", ("gold", "shop")),
+        (csv, Format::Csv, "", "plan", ("a", "gold")),
+        (
+            "2026-11-30T18:08:48.123Z 250 200 k2\n",
+            envoy,
+            "%REQ(x-api-key)%",
+            "",
+            ("k2", ""),
+        ),
+    ] {
+        let (key_text, host_text) = read_with(content, format, key, host);
+        assert_eq!(
+            (key_text.as_str(), host_text.as_str()),
+            expected,
+            "{key} {host}"
+        );
+    }
+}
+
+#[test]
+fn a_chosen_field_that_a_log_lacks_is_an_error() {
+    let mut options = nginx("$msec $request_time $status $remote_addr");
+    options.key = Some("$http_x_api_kee".into());
+    let line = "1796062128.500 0.151 200 10.0.0.1\n";
+    let error = read(line, &options).unwrap_err().to_string();
+    let text = "--key is `$http_x_api_kee`, which this log does not have: \
+                use one of msec, request_time, status, remote_addr";
+    assert!(error.ends_with(text), "{error}");
+    options.format = Format::Auto;
+    for (content, name) in [
+        (LINE, "body_bytes_sent"),
+        ("start,duration_ms,status\n1796062128.5,20,200\n", "start"),
+    ] {
+        let error = read(content, &options).unwrap_err().to_string();
+        assert!(
+            error.contains("--key is") && error.contains(name),
+            "{error}"
+        );
+        let mut options = LogOptions::default();
+        options.host = Some("shop".into());
+        let error = read(content, &options).unwrap_err().to_string();
+        assert!(error.contains("--host is `shop`"), "{error}");
+    }
+}
+
+#[test]
 fn what_nobody_can_read_is_an_error() {
     for (content, words) in [
         ("hello\nworld\n", "format is not known"),
