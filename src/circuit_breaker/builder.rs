@@ -297,7 +297,8 @@ impl<P> CircuitBreakerBuilder<NotKeyed, P> {
     /// Builds the layer, with a closed circuit.
     ///
     /// # Errors
-    /// A setting is outside the range that [`BreakerConfig`] gives for it, or needs a key.
+    /// A setting is outside the range that [`BreakerConfig`] gives for it, or needs a key. A
+    /// [critical](Self::critical) circuit has no name.
     pub fn build(self) -> Result<CircuitBreakerLayer<P::Protocol>, ConfigError>
     where
         P: Choice,
@@ -307,10 +308,9 @@ impl<P> CircuitBreakerBuilder<NotKeyed, P> {
     }
 
     fn made(&self) -> Result<CircuitGate, ConfigError> {
-        self.values
-            .keys
-            .unset()
-            .map_err(|error| self.error(error))?;
+        let unset = self.values.keys.unset();
+        let checked = unset.and_then(|()| self.values.settings.check());
+        checked.map_err(|error| self.error(error))?;
         let breaker = Breaker::new(
             &in_force(&self.values.config),
             stripe_count(),

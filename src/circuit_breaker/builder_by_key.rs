@@ -49,7 +49,7 @@ where
     /// # Errors
     /// A setting is outside the range that [`BreakerConfig`](super::BreakerConfig) gives for it, or
     /// there are no keys. Or backpressure is set: readiness is polled before there is a request,
-    /// and thus a key.
+    /// and thus a key. Or a [critical](Self::critical) circuit has no name.
     pub fn build(self) -> Result<KeyedCircuitBreakerLayer<F, P::Protocol>, ConfigError>
     where
         P: Choice,
@@ -69,6 +69,8 @@ where
                        is `one_peer`";
             return Err(self.error(ConfigError::new("backpressure", true, fix)));
         }
+        let checked = self.values.settings.check();
+        checked.map_err(|error| self.error(error))?;
         let all = Arc::new(AllCircuits::new(
             self.values.config,
             self.values.settings.known(),

@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    Outcome, Rejected, RejectedKind,
+    ConfigError, Outcome, Rejected, RejectedKind,
     algorithm::{Breaker, BreakerConfig, BreakerState, Counts, Pass},
     ambient::clock::{Clock, Now},
     circuit_breaker::{
@@ -79,6 +79,19 @@ impl Settings {
     #[inline(always)]
     pub(super) fn has_backpressure(&self) -> bool {
         self.backpressure.unwrap_or(false)
+    }
+
+    /// Checks what the circuit's settings need of each other.
+    ///
+    /// # Errors
+    /// The circuit is critical and has no name. The registry, which reports health, does not have
+    /// it.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.critical && self.name.is_none() {
+            let fix = "add a name, because health only knows circuits that have one";
+            return Err(ConfigError::new("critical", true, fix));
+        }
+        Ok(())
     }
 
     /// Returns the parts that the registry shows.

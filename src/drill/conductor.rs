@@ -131,7 +131,7 @@ impl<'a, Req> Conductor<'a, Req> {
         self
     }
 
-    /// Runs until the last call has ended.
+    /// Runs until the last call has ended, or one went to a name that no upstream has.
     pub(super) async fn run(mut self) -> Record {
         std::future::poll_fn(|context| self.poll(context)).await;
         let state = self.world.lock();
@@ -156,7 +156,7 @@ impl<'a, Req> Conductor<'a, Req> {
                 self.poll_calls(at);
             }
             self.poll_calls(now);
-            if self.running == 0 && self.asking == 0 {
+            if (self.running == 0 && self.asking == 0) || self.world.is_lost() {
                 return Poll::Ready(());
             }
             let next = self.world.lock().model.agenda.next_at();

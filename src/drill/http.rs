@@ -28,7 +28,8 @@ use crate::Rejected;
 pub struct Http(());
 
 /// The modelled upstreams, as an HTTP client. A request goes to the upstream whose name is the host
-/// of its URI, or to the first if there is none of that name.
+/// of its URI. A single upstream gets all requests. With several, one without a host goes to the
+/// first, and one to an unknown host ends the drill with an error.
 ///
 /// A refused or broken connection is an [`io::Error`](std::io::Error) of that kind. After a refused
 /// one nothing was sent. After a broken one that is unknown. Cheap to clone. Always ready: calls

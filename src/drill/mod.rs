@@ -3,7 +3,7 @@
 //! Layers that are correct by themselves can do harm together, with the upstream and the traffic
 //! that they meet. Retries keep an upstream down, a bulkhead rejects healthy calls, or a circuit
 //! opens for a good reason and stays open without one. A drill shows it in `cargo test`: modelled
-//! upstreams, hundreds of seeds, two minutes of outage in a tenth of a second.
+//! upstreams, hundreds of seeds, a minute of traffic in a tenth of a second.
 //!
 //! ```
 //! # use http::Request;
@@ -42,7 +42,7 @@
 //!
 //! **Seeds.** Traffic is the same for all stacks under one seed. This crate's random draws follow
 //! from the seed as well (see [`testing`](crate::testing)). Other code's draws do not. A failing
-//! assertion runs its worst seed twice and reports whether the runs differ.
+//! assertion on each seed runs its worst seed twice and reports whether the runs differ.
 //!
 //! **Dependency.** The feature `drill` is for `[dev-dependencies]`: it turns on tokio's
 //! `test-util`, whose clock can be paused and costs a little more to read. `tower-keep = { version

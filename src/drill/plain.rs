@@ -34,7 +34,8 @@ pub struct PlainUpstream<Res = ()> {
 }
 
 impl PlainUpstream {
-    /// Returns the upstream of another name, or the first if there is none of that name.
+    /// Returns the upstream of another name. A single upstream has any name. With several, an
+    /// unknown name ends the drill with an error.
     #[must_use]
     pub fn to(&self, name: &str) -> Self {
         Self {

@@ -107,7 +107,8 @@ impl Drill<Http> {
     }
 
     /// Adds a source of calls. The closure makes the request from its number, from 0. The host of
-    /// its URI is the name of the upstream that it goes to.
+    /// its URI is the name of the upstream that it goes to. A name that none of several upstreams
+    /// has is an error of [`run`](Self::run).
     pub fn traffic<R: IntoRequest>(
         mut self,
         pattern: impl Into<Pattern>,
@@ -353,7 +354,8 @@ impl<K: Kind> Drill<K> {
     /// Runs all seeds, on all cores.
     ///
     /// # Errors
-    /// An invalid setting, or a stack that does not build.
+    /// An invalid setting, or a stack that does not build. A call to a name that none of several
+    /// upstreams has.
     pub fn try_run(self) -> Result<Report, DrillError> {
         let (drill, mut scenario) = self.into_parts();
         if let Some(seed) = seed_of_environment()? {

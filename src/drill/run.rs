@@ -55,7 +55,7 @@ pub(super) trait Runs: Send + Sync {
     /// Runs a stack, by its index among the names.
     ///
     /// # Errors
-    /// It does not build.
+    /// It does not build, or a call goes to a name that no upstream has.
     fn run(&self, scenario: &Scenario, stack: usize, seed: u64) -> Result<Record, DrillError> {
         self.run_looking(scenario, stack, seed, None)
     }
@@ -126,7 +126,7 @@ impl<K: Kind> Runs for Setup<K> {
                 let clients = self.build(&upstream, (scenario, stack))?;
                 Ok::<_, DrillError>((upstream, clients))
             })?;
-            let conductor = Conductor::new(world, (scenario, seed), &clients, &self.asks);
+            let conductor = Conductor::new(world.clone(), (scenario, seed), &clients, &self.asks);
             let conductor = match every {
                 Some(every) => conductor.looking(&registry, every),
                 None => conductor,
@@ -135,6 +135,7 @@ impl<K: Kind> Runs for Setup<K> {
             let mut record = tokio::task::unconstrained(conductor.run()).await;
             record.counted = LayerCounts::read(&registry);
             K::release(&upstream);
+            world.check_names()?;
             Ok(record)
         };
         testing::seeded(seed_for(seed, Purpose::Stack), || runtime.block_on(run))
@@ -144,7 +145,7 @@ impl<K: Kind> Runs for Setup<K> {
 /// Runs all stacks under all seeds, on all cores. The results are in the order of the seeds.
 ///
 /// # Errors
-/// A stack does not build.
+/// A stack does not build, or a call goes to a name that no upstream has.
 pub(super) fn run_all(runs: &dyn Runs, scenario: &Scenario) -> Result<Vec<SeedRun>, DrillError> {
     let stacks = runs.names().len();
     run_some(scenario, |seed| {

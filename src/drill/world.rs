@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    DrillError,
     jobs::{JobId, UpstreamAnswer},
     model::{Arrival, Model},
 };
@@ -31,6 +32,8 @@ pub(super) struct State {
     /// The time at which the conductor polls a call, in nanoseconds. `None` if it does not, and a
     /// task of the user is running.
     pub(super) polling_at: Option<u64>,
+    /// The first name that a call or a stack has used, and that no upstream has.
+    unknown: Option<String>,
 }
 
 impl World {
@@ -38,6 +41,7 @@ impl World {
         let state = State {
             model,
             polling_at: None,
+            unknown: None,
         };
         Self(Arc::new(SharedModel {
             state: Mutex::new(state),
@@ -56,12 +60,43 @@ impl World {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the index of an upstream, by its name in any case, like a host. Without one of that
-    /// name it is the first.
+    /// Returns the index of an upstream, by its name in any case, like a host. Without a name it is
+    /// the first, and a single upstream has any name. Notes a name that none of several has.
     pub(super) fn number(&self, name: Option<&str>) -> usize {
+        let Some(name) = name else { return 0 };
         let mut names = self.0.names.iter();
-        let known = |name: &str| names.position(|known| known.eq_ignore_ascii_case(name));
-        name.and_then(known).unwrap_or(0)
+        let known = names.position(|known| known.eq_ignore_ascii_case(name));
+        if known.is_none() && self.0.names.len() > 1 {
+            let mut state = self.lock();
+            state.unknown.get_or_insert_with(|| name.to_owned());
+        }
+        known.unwrap_or(0)
+    }
+
+    /// Returns whether a call or a stack has used a name that no upstream has.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lock().unknown.is_some()
+    }
+
+    /// Checks that all names were those of upstreams.
+    ///
+    /// # Errors
+    /// A call or a stack has used another name. The figures would be those of a different system.
+    pub(super) fn check_names(&self) -> Result<(), DrillError> {
+        let Some(unknown) = self.lock().unknown.clone() else {
+            return Ok(());
+        };
+        let names: Vec<_> = self
+            .0
+            .names
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let names = names.join(", ");
+        let fix = format!(
+            "a call goes to `{unknown}`, but the upstreams are {names}: add it, or change the host"
+        );
+        Err(DrillError::setting("upstream", fix))
     }
 
     /// Sends a call to an upstream, now.

@@ -69,7 +69,7 @@
 //! | `tower_keep_settings_texts_total` | counter | `result` | contents of the file that were `applied` and changed something, or were `rejected` |
 //! | `tower_keep_drain_in_flight` | gauge | | calls of a [stack](crate::stack) in flight, queued ones included |
 //! | `tower_keep_draining` | gauge | | 1 while the stack is [drained](crate::stack::ServerHandle::drain) |
-//! | `tower_keep_timeout_total` | counter | `scope` | calls that took too long, of a limit on an `attempt` or a `total` |
+//! | `tower_keep_timeout_total` | counter | `scope` | calls that took too long, and those whose deadline had passed before, of a limit on an `attempt` or a `total` |
 //!
 //! Labels are names and enumerations, never a path. A key or a host is a label only if a builder
 //! says that there are few: ten thousand keyed circuits are six lines.
@@ -81,7 +81,8 @@
 //! keys that got no label because the labels were used up.
 //!
 //! A call is counted in `tower_keep_calls_total` at its end, by each layer that learns its result.
-//! A rate limit does not, and counts decisions instead.
+//! A rate limit learns none, so of its calls only the `rejected` ones are there. The others are
+//! `admitted` in `tower_keep_rate_limit_decisions_total`.
 //!
 //! The kinds of rejections that a layer has, and the transitions that circuits make, are present
 //! from the start, at 0. Counters of other kinds that have not happened may be absent. A gauge that
@@ -104,6 +105,17 @@
 //! reason, the window's counts, the threshold, and the time until probes are admitted. When it ends
 //! there is another `WARN`, `circuit closed`, with its duration and how many calls were rejected.
 //! Probes are `INFO`.
+//!
+//! | event | level | fields besides `layer` and `name` |
+//! |---|---|---|
+//! | `circuit opened`, `circuit closed` | `WARN` | as above |
+//! | other transitions | `INFO` | `key`, `from`, `to`, `reason` |
+//! | `updated` | `INFO` | `settings`: what has changed |
+//! | `retrying` | `DEBUG` | `attempt`, `wait`, `outcome`, `result` in words |
+//! | `passed over` | `DEBUG` | `backend` of a [list](crate::fallback::Spill), `reason` |
+//! | `faults started` | `WARN` | `reason`, `lasting`, `shadow` |
+//! | `faults ended` | `WARN` | `reason`, `because`, `injected` |
+//! | `advice: ..`, by [`log_advice`](Registry::log_advice) | `WARN` | `setting`, `now`, `better`, `alert` |
 //!
 //! Rejections have at most one event per second and layer, with the number of others since the last
 //! one (`suppressed`). One more reports the rest when they have ended for a second. A key is

@@ -2,37 +2,55 @@
 
 use std::borrow::Cow;
 
-use crate::replay::fields::{Field, TimeFormat, Values};
+use crate::replay::fields::{Chosen, Field, TimeFormat, Values};
 
 /// The columns of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
-    fields: Vec<Field>,
+    /// The meanings of each column, and its name.
+    columns: Vec<(Vec<Field>, String)>,
     separator: u8,
 }
 
 impl Columns {
     /// Reads the header, or `None` if it has no time.
-    pub(super) fn new(head: &str) -> Option<Self> {
+    pub(super) fn new(head: &str, chosen: Chosen<'_>) -> Option<Self> {
         let head = head.trim_start_matches('\u{feff}').trim();
         let separator = [b',', b';', b'\t']
             .into_iter()
             .max_by_key(|separator| head.bytes().filter(|byte| byte == separator).count())?;
         let names = split(head, separator);
-        let fields: Vec<_> = names.iter().map(|name| field(name)).collect();
-        let has_time = fields.iter().any(|field| matches!(field, Field::Time(..)));
-        has_time.then_some(Self { fields, separator })
+        let columns = names.iter().map(|name| {
+            let meanings = chosen.meanings(name, field(name));
+            (meanings, name.trim().to_owned())
+        });
+        let columns = Self {
+            columns: columns.collect(),
+            separator,
+        };
+        let has_time = columns.has(|field| matches!(field, Field::Time(..)));
+        has_time.then_some(columns)
     }
 
     pub(super) fn lacks(&self) -> Option<&'static str> {
-        let has = |wanted: fn(&Field) -> bool| self.fields.iter().any(wanted);
-        if !has(|field| matches!(field, Field::Duration(_))) {
+        if !self.has(|field| matches!(field, Field::Duration(_))) {
             Some("a duration")
-        } else if !has(|field| matches!(field, Field::Status | Field::End)) {
+        } else if !self.has(|field| matches!(field, Field::Status | Field::End)) {
             Some("a status")
         } else {
             None
         }
+    }
+
+    fn has(&self, wanted: fn(&Field) -> bool) -> bool {
+        let mut columns = self.columns.iter();
+        columns.any(|(meanings, _)| meanings.iter().any(wanted))
+    }
+
+    /// Returns the names of its columns.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let names = self.columns.iter().map(|(_, name)| name.as_str());
+        names.collect()
     }
 
     pub(super) fn split<'a>(&self, line: &'a str) -> Vec<Cow<'a, str>> {
@@ -41,12 +59,14 @@ impl Columns {
 
     /// Reads a line. `None` if it has too few columns.
     pub(super) fn read<'a>(&self, parts: &'a [Cow<'_, str>]) -> Option<Values<'a>> {
-        if parts.len() < self.fields.len() {
+        if parts.len() < self.columns.len() {
             return None;
         }
         let mut values = Values::default();
-        for (field, part) in self.fields.iter().zip(parts) {
-            values.set(*field, part.trim());
+        for ((meanings, _), part) in self.columns.iter().zip(parts) {
+            for field in meanings {
+                values.set(*field, part.trim());
+            }
         }
         Some(values)
     }

@@ -46,6 +46,13 @@ pub(super) enum TimeFormat {
     Any,
 }
 
+/// The names of the fields that the user has chosen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Chosen<'a> {
+    pub(super) key: Option<&'a str>,
+    pub(super) host: Option<&'a str>,
+}
+
 /// The values of one line.
 #[derive(Debug, Default)]
 pub(super) struct Values<'a> {
@@ -71,6 +78,42 @@ pub(super) struct LogContext {
     pub(super) upstream_times: bool,
 }
 
+impl Chosen<'_> {
+    /// Returns all meanings of a field: the usual one of its name, and those that were chosen.
+    pub(super) fn meanings(self, name: &str, usual: Field) -> Vec<Field> {
+        let is = |chosen: Option<&str>| chosen.is_some_and(|chosen| same_name(chosen, name));
+        let mut meanings = Vec::new();
+        if is(self.key) || (usual == Field::Key && self.key.is_none()) {
+            meanings.push(Field::Key);
+        }
+        if is(self.host) || (usual == Field::Host && self.host.is_none()) {
+            meanings.push(Field::Host);
+        }
+        if !matches!(usual, Field::Skip | Field::Key | Field::Host) {
+            meanings.push(usual);
+        }
+        meanings
+    }
+
+    /// Checks that a log has the chosen fields, given the names that it has. Without this check a
+    /// mistyped key would leave all calls without one.
+    ///
+    /// # Errors
+    /// The flag, its value, and the names to choose from.
+    pub(super) fn check(self, names: &[&str]) -> Result<(), String> {
+        for (flag, chosen) in [("--key", self.key), ("--host", self.host)] {
+            let chosen = chosen.filter(|chosen| !names.iter().any(|name| same_name(chosen, name)));
+            if let Some(chosen) = chosen {
+                return Err(format!(
+                    "{flag} is `{chosen}`, which this log does not have: use one of {}",
+                    names.join(", ")
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<'a> Values<'a> {
     pub(super) fn set(&mut self, field: Field, value: &'a str) {
         match field {
@@ -86,7 +129,11 @@ impl<'a> Values<'a> {
             Field::UpstreamDuration(unit) => self.upstream = Some((value, unit)),
             Field::Status => self.status = Some(value),
             Field::UpstreamStatus => self.upstream_status = Some(value),
-            Field::LimitStatus => self.limit_status = Some(value),
+            // nginx has a status for each kind of limit: a rejection by either of them counts.
+            Field::LimitStatus => {
+                let other = self.limit_status.filter(|other| *other == REJECTED);
+                self.limit_status = Some(other.unwrap_or(value));
+            }
             Field::Flags => self.flags = Some(value),
             Field::End => self.end = Some(value),
             Field::Cost => self.cost = Some(value),
@@ -160,7 +207,7 @@ impl<'a> Values<'a> {
         if let Some(word) = self.end.filter(|word| !word.trim().is_empty()) {
             return end_of(word.trim()).ok_or("an outcome that is none");
         }
-        if self.limit_status.is_some_and(|status| status == "REJECTED") {
+        if self.limit_status.is_some_and(|status| status == REJECTED) {
             return Ok(End::Rejected);
         }
         if let Some(end) = self.flags.and_then(end_of_flags) {
@@ -185,6 +232,12 @@ impl<'a> Values<'a> {
             _ => return Err("a status that is none"),
         })
     }
+}
+
+/// Returns whether two names mean the same field, with the signs of nginx or Envoy or without.
+fn same_name(one: &str, other: &str) -> bool {
+    let bare = |name: &str| name.trim().trim_matches(['$', '{', '}', '%']).to_owned();
+    bare(one).eq_ignore_ascii_case(&bare(other))
 }
 
 fn time_of(text: &str, written: TimeFormat, zone: i64) -> Option<Moment> {
@@ -262,3 +315,6 @@ fn scattered(number: u64) -> u64 {
     let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     word ^ word >> 27
 }
+
+/// nginx's status of a limit that rejected the call. In a dry run it is `REJECTED_DRY_RUN`.
+const REJECTED: &str = "REJECTED";

@@ -5,9 +5,9 @@ use std::io::{self, BufRead, ErrorKind};
 use crate::replay::{
     call::Call,
     csv::Columns,
-    fields::{LogContext, Values},
+    fields::{Chosen, LogContext, Values},
     options::{Format, LogOptions, invalid},
-    template::{COMBINED, Chosen, ENVOY, Template},
+    template::{COMBINED, ENVOY, Template},
 };
 
 /// Lines of bytes, none of which takes more than 64 KiB of memory.
@@ -124,7 +124,7 @@ impl Parser {
 /// Returns the parser for a file that begins like this, and its name.
 ///
 /// # Errors
-/// The format lacks something, or is unknown.
+/// The format lacks something, also a key or a host that was chosen, or is unknown.
 pub(super) fn detect(options: &LogOptions, start: &[u8]) -> io::Result<(Parser, String)> {
     let chosen = Chosen {
         key: options.key.as_deref(),
@@ -132,17 +132,26 @@ pub(super) fn detect(options: &LogOptions, start: &[u8]) -> io::Result<(Parser, 
     };
     let text = String::from_utf8_lossy(start);
     let head = text.lines().next().unwrap_or_default();
-    match &options.format {
+    let found = match &options.format {
         Format::Nginx(format) => checked(Template::nginx(format, chosen), "nginx"),
         Format::Envoy(format) => checked(Template::envoy(format, chosen), "envoy"),
-        Format::Csv => match Columns::new(head) {
+        Format::Csv => match Columns::new(head, chosen) {
             Some(columns) => csv(columns),
             None => Err(invalid(&format!("its first line names no time: {CSV}"))),
         },
-        Format::Auto => match Columns::new(head) {
+        Format::Auto => match Columns::new(head, chosen) {
             Some(columns) => csv(columns),
             None => guessed(&text, chosen),
         },
+    };
+    let (parser, name) = found?;
+    let names = match &parser {
+        Parser::Template(template) => template.names(),
+        Parser::Csv(columns) => columns.names(),
+    };
+    match chosen.check(&names) {
+        Ok(()) => Ok((parser, name)),
+        Err(error) => Err(invalid(&error)),
     }
 }
 

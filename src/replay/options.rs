@@ -32,9 +32,14 @@ pub struct LogOptions {
     pub format: Format,
     /// The zone of times without a zone, in seconds east of Greenwich. Default 0.
     pub zone: i64,
-    /// The variable, or operator, that holds a call's key. Default: the client's address.
+    /// The variable, operator or column that holds a call's key. A log without it is an error.
+    /// Default: nginx's `$remote_addr`, Envoy's `REQ(X-FORWARDED-FOR)` or
+    /// `DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT`, in CSV `key`, `tenant`, `client` or `remote_addr`.
+    /// Of two in a format the last counts.
     pub key: Option<String>,
-    /// The variable, or operator, that holds a call's host. Default: the upstream's address.
+    /// The variable, operator or column that holds a call's host. A log without it is an error.
+    /// Default: nginx's `$upstream_addr` or `$host`, Envoy's `UPSTREAM_HOST` or `UPSTREAM_CLUSTER`,
+    /// in CSV `host`, `upstream` or `upstream_host`. Of two in a format the last counts.
     pub host: Option<String>,
     /// If true, upstream durations are used if there are any. Default `false`: durations of the
     /// whole call, for which it holds a permit.

@@ -213,8 +213,8 @@ usage: what_if [OPTIONS] LOG..        `-` is the standard input, .gz is unpacked
 the log
   --format FORMAT     auto (the default), csv, 'nginx:LOG_FORMAT' or 'envoy:TEXT_FORMAT'
   --zone +HH:MM       of times that have none
-  --key NAME          the variable that is a call's key, such as http_x_api_key
-  --host NAME         the variable that is its upstream
+  --key NAME          the variable or column that is a call's key, such as http_x_api_key
+  --host NAME         the variable or column that is its upstream
   --upstream-times    durations are the upstream's alone
   --temporary FOLDER  for 32 bytes a call, if there are more than a million
 the question
@@ -225,7 +225,15 @@ the answer
   --html FILE         one page with pictures
   --json FILE         all figures; `-` is the standard output
   --write FILE        the settings with the advice in them
-  --assert BOUND      such as 'rejected_good < 0.01%'; exit 1 if it does not hold
+  --assert BOUND      such as 'rejected_good < 0.01%'; also with <=, > and >=
   --show-keys         keys as the log has them, not their hashes
   --quiet             no text, no progress bar
+the figures of --assert, of --against if it is given
+  shares, with %      rejected_good, lost_good, good_lost, spared_bad, retries_denied, broken_lines
+  times, with s or ms detection, open
+  numbers             trips, false_trips (a week), missed_incidents
+exit codes
+  0                   all assertions hold
+  1                   an assertion does not hold
+  2                   an error: a log, a file or an option
 ";

@@ -148,14 +148,16 @@ impl RecorderBuilder {
 }
 
 impl<K, H, P> RecorderBuilder<K, H, P> {
-    /// Sets how many calls may be on their way to the file. Default 16384, half a megabyte: the
-    /// calls that end within the 100 ms between two writes, at 160 000 calls a second.
+    /// Sets how many calls may be on their way to the file. Default 16384, some 0.8 MB: the calls
+    /// that end within the 100 ms between two writes, at 160 000 calls a second.
     pub fn ring(mut self, calls: usize) -> Self {
         self.ring = calls;
         self
     }
 
-    /// Sets the number of calls after which it stops. Default 33 554 432, a file of one gibibyte.
+    /// Sets the number of calls after which it stops. Default 33 554 432, which take one gibibyte.
+    /// It counts anew with each start, and a recorder appends to its file. So rotate or remove the
+    /// file between starts to bound its size.
     pub fn max_calls(mut self, calls: u64) -> Self {
         self.max_calls = calls;
         self

@@ -72,13 +72,12 @@ impl Calls {
         Ok(())
     }
 
-    /// Returns each call with its time from the first one, as [`Drill::recorded`] takes them. A
-    /// drill then sends the recorded traffic.
+    /// Returns each call with its time from the first one. A drill sends the recorded traffic if
+    /// its `Recorded::at` gets these times. Over HTTP a call is not a request: the closure of
+    /// `traffic` makes one, as the [guide](crate::guide::what_if) shows.
     ///
     /// # Errors
     /// Temporary files fail.
-    ///
-    /// [`Drill::recorded`]: https://docs.rs/tower-keep/latest/tower_keep/drill/struct.Drill.html
     pub fn moments(&self) -> io::Result<Vec<(std::time::Duration, Call)>> {
         let (mut moments, mut first) = (Vec::new(), None);
         self.each(&mut |call| {

@@ -1,6 +1,6 @@
 //! The format of an access log, from the text that nginx and Envoy are configured with.
 
-use crate::replay::fields::{Field, TimeFormat, Values};
+use crate::replay::fields::{Chosen, Field, TimeFormat, Values};
 
 /// A line's format: fields, with text between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,14 +11,8 @@ pub(super) struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    Field(Field, String),
-}
-
-/// The fields that the user has named.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Chosen<'a> {
-    pub(super) key: Option<&'a str>,
-    pub(super) host: Option<&'a str>,
+    /// A field's meanings, of which most have none, and its name.
+    Field(Vec<Field>, String),
 }
 
 impl Template {
@@ -38,7 +32,8 @@ impl Template {
             if braced {
                 rest = rest.strip_prefix('}').unwrap_or(rest);
             }
-            pieces.push(Piece::Field(nginx_field(name, chosen), name.to_owned()));
+            let meanings = chosen.meanings(name, nginx_field(name));
+            pieces.push(Piece::Field(meanings, name.to_owned()));
         }
         push_text(&mut pieces, rest);
         Self { pieces }
@@ -55,7 +50,8 @@ impl Template {
             let end = end_of_operator(rest);
             let name = &rest[..end];
             rest = rest.get(end + 1..).unwrap_or("");
-            pieces.push(Piece::Field(envoy_field(name, chosen), name.to_owned()));
+            let meanings = chosen.meanings(name, envoy_field(name));
+            pieces.push(Piece::Field(meanings, name.to_owned()));
         }
         push_text(&mut pieces, rest);
         Self { pieces }
@@ -69,13 +65,15 @@ impl Template {
         while let Some(piece) = pieces.next() {
             match piece {
                 Piece::Text(text) => rest = rest.strip_prefix(text.as_str())?,
-                Piece::Field(field, name) => {
+                Piece::Field(meanings, name) => {
                     let end = match pieces.peek() {
                         Some(Piece::Text(text)) => value_end(rest, text, name)?,
                         Some(Piece::Field(..)) => return None,
                         None => rest.len(),
                     };
-                    values.set(*field, rest[..end].trim());
+                    for field in meanings {
+                        values.set(*field, rest[..end].trim());
+                    }
                     rest = &rest[end..];
                 }
             }
@@ -88,17 +86,29 @@ impl Template {
     pub(super) fn lacks(&self) -> Option<&'static str> {
         let has = |wanted: fn(&Field) -> bool| {
             let mut pieces = self.pieces.iter();
-            pieces.any(|piece| matches!(piece, Piece::Field(field, _) if wanted(field)))
+            pieces
+                .any(|piece| matches!(piece, Piece::Field(fields, _) if fields.iter().any(wanted)))
         };
         if !has(|field| matches!(field, Field::Time(..))) {
             Some("a time")
         } else if !has(|field| matches!(field, Field::Duration(_) | Field::UpstreamDuration(_))) {
             Some("a duration")
-        } else if !has(|field| matches!(field, Field::Status | Field::UpstreamStatus)) {
+        } else if !has(|field| *field == Field::Status) {
+            // nginx's `$upstream_status` is `-` for a call that did not reach an upstream.
             Some("a status")
         } else {
             None
         }
+    }
+
+    /// Returns the names of its fields.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let pieces = self.pieces.iter();
+        let names = pieces.filter_map(|piece| match piece {
+            Piece::Field(_, name) => Some(name.as_str()),
+            Piece::Text(_) => None,
+        });
+        names.collect()
     }
 }
 
@@ -137,14 +147,8 @@ fn end_of_operator(rest: &str) -> usize {
     rest.len()
 }
 
-fn nginx_field(name: &str, chosen: Chosen<'_>) -> Field {
-    let is = |wanted: Option<&str>| wanted.map(|name| name.trim_start_matches('$')) == Some(name);
-    if is(chosen.key) {
-        return Field::Key;
-    }
-    if is(chosen.host) {
-        return Field::Host;
-    }
+/// Returns the usual meaning of a variable of nginx.
+fn nginx_field(name: &str) -> Field {
     match name {
         "time_local" => Field::Time(TimeFormat::Local, false),
         "time_iso8601" => Field::Time(TimeFormat::Iso, false),
@@ -154,20 +158,14 @@ fn nginx_field(name: &str, chosen: Chosen<'_>) -> Field {
         "status" => Field::Status,
         "upstream_status" => Field::UpstreamStatus,
         "limit_req_status" | "limit_conn_status" => Field::LimitStatus,
-        "remote_addr" if chosen.key.is_none() => Field::Key,
-        "upstream_addr" | "host" if chosen.host.is_none() => Field::Host,
+        "remote_addr" => Field::Key,
+        "upstream_addr" | "host" => Field::Host,
         _ => Field::Skip,
     }
 }
 
-fn envoy_field(name: &str, chosen: Chosen<'_>) -> Field {
-    let is = |wanted: Option<&str>| wanted.map(|name| name.trim_matches('%')) == Some(name);
-    if is(chosen.key) {
-        return Field::Key;
-    }
-    if is(chosen.host) {
-        return Field::Host;
-    }
+/// Returns the usual meaning of an operator of Envoy.
+fn envoy_field(name: &str) -> Field {
     if name.starts_with("START_TIME") {
         return match name.contains("%s") {
             true => Field::Time(TimeFormat::Epoch, true),
@@ -179,12 +177,8 @@ fn envoy_field(name: &str, chosen: Chosen<'_>) -> Field {
         "RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)" => Field::UpstreamDuration(1_000_000),
         "RESPONSE_CODE" => Field::Status,
         "RESPONSE_FLAGS" => Field::Flags,
-        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" | "REQ(X-FORWARDED-FOR)"
-            if chosen.key.is_none() =>
-        {
-            Field::Key
-        }
-        "UPSTREAM_HOST" | "UPSTREAM_CLUSTER" if chosen.host.is_none() => Field::Host,
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" | "REQ(X-FORWARDED-FOR)" => Field::Key,
+        "UPSTREAM_HOST" | "UPSTREAM_CLUSTER" => Field::Host,
         _ => Field::Skip,
     }
 }

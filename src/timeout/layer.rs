@@ -171,8 +171,8 @@ impl<P, M> TimeoutBuilder<P, M> {
     /// whose head arrives at once, and whose first words take time. Default: no limit but that of
     /// the whole call.
     ///
-    /// The timeout then covers the [body to its end](Self::until_body_end), and the builder's
-    /// duration limits the whole call. A reader that has not polled is not cut off.
+    /// The timeout then covers the [body to its end](Self::until_body_end), so the builder's
+    /// duration also ends a stream that still sends. A reader that has not polled is not cut off.
     #[cfg(feature = "http")]
     pub fn first_byte(mut self, duration: Duration) -> TimeoutBuilder<P, ToBodyEnd> {
         self.reach.first_byte = Some(duration);
@@ -183,7 +183,8 @@ impl<P, M> TimeoutBuilder<P, M> {
     /// after the head. The time runs while the reader waits, so it does not cut off a slow reader.
     /// With [`first_byte`](Self::first_byte) it begins with the first byte. Default: none.
     ///
-    /// The timeout then covers the [body to its end](Self::until_body_end).
+    /// The timeout then covers the [body to its end](Self::until_body_end), so the builder's
+    /// duration also ends a stream that still sends.
     #[cfg(feature = "http")]
     pub fn between_frames(mut self, duration: Duration) -> TimeoutBuilder<P, ToBodyEnd> {
         self.reach.between_frames = Some(duration);

@@ -165,3 +165,18 @@ fn builds_that_cannot_work_say_so() {
     let probes = breaker().probes(0).keyed_by(|key: &u32| Some(*key));
     assert_eq!(probes.build().unwrap_err().field, "probes");
 }
+
+#[test]
+fn a_critical_circuit_without_a_name_is_an_error() {
+    let critical = || {
+        let breaker = CircuitBreakerLayer::builder().protocol(Plain::new());
+        breaker.critical(true)
+    };
+    let single = critical().build().unwrap_err();
+    let keyed = critical().keyed_by(|key: &u32| Some(*key));
+    let text = "circuit_breaker: `critical` is true: add a name, because health only knows circuits \
+                that have one";
+    assert_eq!(single.to_string(), text);
+    assert_eq!(keyed.build().unwrap_err().to_string(), text);
+    assert!(critical().name("payments").build().is_ok());
+}

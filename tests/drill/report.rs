@@ -430,3 +430,39 @@ fn a_search_finds_where_a_stack_does_most_harm() {
         "{worst}"
     );
 }
+
+#[test]
+fn a_call_to_an_unknown_host_is_an_error() {
+    let drill = |host: &'static str| {
+        short()
+            .traffic(Steady::per_second(1), move |_| {
+                Request::get(format!("http://{host}/"))
+            })
+            .upstream("stock", shop())
+            .seeds(0..1)
+    };
+    let error = drill("stok").try_run().unwrap_err().to_string();
+    let text = "drill: `upstream`: a call goes to `stok`, but the upstreams are `shop`, `stock`: \
+                add it, or change the host";
+    assert_eq!(error, text);
+    assert!(drill("STOCK").try_run().is_ok());
+}
+
+#[test]
+fn a_plain_stack_over_an_unknown_upstream_is_an_error() {
+    let drill = |name: &'static str| {
+        Drill::plain(move |upstream: PlainUpstream| Ok(upstream.to(name)))
+            .lasting(secs(1))
+            .traffic(Steady::per_second(1), |_| ())
+            .upstream("shop", shop())
+            .seeds(0..1)
+    };
+    assert!(drill("stok").try_run().is_ok(), "a single one has any name");
+    let error = drill("stok").upstream("stock", shop()).try_run();
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("a call goes to `stok`")
+    );
+}

@@ -288,3 +288,22 @@ async fn the_page_follows_an_outage() {
     assert!(row.contains("half open → closed"), "{row}");
     assert!(!row.contains("class=\"bad\"><div"), "{row}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
+async fn the_page_shows_the_backends_of_a_list() {
+    let process = Process::start("payments").await;
+    let _list = crate::support::backends(&process.registry, "models").await;
+    let seen = process.browse(4, Duration::from_secs(4)).await;
+    assert_eq!(seen.console, Vec::<String>::new());
+    let row = seen.row("models");
+    for text in [
+        "backends",
+        "large",
+        "4 not (failed)",
+        "small",
+        "4<i> answered</i>",
+    ] {
+        assert!(row.contains(text), "{text}: {row}");
+    }
+}

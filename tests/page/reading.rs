@@ -16,7 +16,7 @@ use tower_keep::{
     stack,
 };
 
-use crate::support::{answer, ask, breaker, get, of, open, snapshot, text};
+use crate::support::{answer, ask, backends, breaker, get, of, open, snapshot, text};
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_told_with_its_cause_and_threshold() {
@@ -166,6 +166,17 @@ async fn a_change_by_hand_is_told() {
     let changed = &of(&model, "bulkhead")["changed"];
     assert_eq!(changed["what"], "bulkhead: `limit` from 10 to 20");
     assert_eq!(changed["by_file"], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backends_of_a_list_are_told() {
+    let registry = Registry::new();
+    let _list = backends(&registry, "models").await;
+    let model = snapshot(&observe::page(&registry)).await;
+    let told = &of(&model, "spill")["state"]["spill"]["backends"];
+    let told = told.as_array().unwrap();
+    assert!(told.contains(&json!(["large", "failed", 4])), "{told:?}");
+    assert!(told.contains(&json!(["small", "answered", 4])), "{told:?}");
 }
 
 /// The verdict of a gate on trial stands beside what the real one rejected.

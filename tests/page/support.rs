@@ -9,6 +9,7 @@ use serde_json::Value;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
     circuit_breaker::{CircuitBreakerHandle, CircuitBreakerLayer},
+    fallback::{Backend, Spill, SpillHandle},
     observe::{Page, PageBody, Registry},
     protocol::Plain,
 };
@@ -49,6 +50,22 @@ pub(crate) fn of<'a>(model: &'a Value, layer: &str) -> &'a Value {
     let found = (found.next(), found.next());
     assert!(found.1.is_none(), "two of {layer}");
     found.0.unwrap()
+}
+
+/// A list of backends, of which the first fails, called four times.
+pub(crate) async fn backends(registry: &Arc<Registry>, name: &str) -> SpillHandle {
+    let list = Spill::builder(Plain::new().idempotent())
+        .backend(Backend::new(
+            "large",
+            service_fn(async |_: u32| answer(0).await),
+        ))
+        .backend(Backend::new("small", service_fn(answer)))
+        .name(name.to_owned());
+    let list = registry.with(|| list.build()).unwrap();
+    for _ in 0..4 {
+        list.clone().oneshot(1).await.unwrap();
+    }
+    list.handle()
 }
 
 /// A named circuit that opens after two failures, in a registry of its own.

@@ -100,3 +100,14 @@ fn a_mistake_says_what_to_do() {
     let help = what_if(&["--help"]);
     assert!(help.status.success() && words(&help.stdout).contains("usage: what_if"));
 }
+
+#[test]
+fn the_help_has_every_figure_of_an_assertion() {
+    let help = words(&what_if(&["--help"]).stdout);
+    let error = words(&what_if(&["x", "--assert", "y"]).stderr);
+    let (_, figures) = error.trim().split_once("The figures are ").unwrap();
+    assert_eq!(figures.split(", ").count(), 11);
+    for figure in figures.split(", ") {
+        assert!(help.contains(figure), "{figure}");
+    }
+}

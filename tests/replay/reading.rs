@@ -132,6 +132,29 @@ fn a_log_format_is_read_as_nginx_writes_it() {
 }
 
 #[test]
+fn a_format_without_the_calls_own_status_is_an_error() {
+    let line = "1796062128.500 0.151 200\n";
+    let error = read(line, &nginx("$msec $request_time $upstream_status")).unwrap_err();
+    assert!(error.to_string().contains("lacks a status"), "{error}");
+}
+
+#[test]
+fn a_rejection_by_either_limit_of_nginx_counts() {
+    for format in [
+        "$msec $request_time $status $limit_req_status $limit_conn_status",
+        "$msec $request_time $status $limit_conn_status $limit_req_status",
+    ] {
+        let lines = "1796062128.500 0.000 503 REJECTED PASSED\n\
+             1796062129.500 0.000 503 PASSED REJECTED\n\
+             1796062130.500 0.000 503 REJECTED_DRY_RUN PASSED\n";
+        let log = read(lines, &nginx(format)).unwrap();
+        let ends: Vec<_> = facts(&log).into_iter().map(|(_, _, end)| end).collect();
+        let expected = [End::Rejected, End::Rejected, End::Failure];
+        assert_eq!(ends, expected, "{format}");
+    }
+}
+
+#[test]
 fn an_envoy_line_begins_at_its_time() {
     let line = |flags: &str, code: u16| {
         format!(
@@ -238,6 +261,77 @@ fn a_zone_is_taken_for_times_without_one() {
     options.set_zone("+02:00").unwrap();
     assert_eq!(facts(&read(csv, &options).unwrap())[0].0, 1_796_062_128.0);
     assert!(options.set_zone("Berlin").unwrap_err().contains("+02:00"));
+}
+
+#[test]
+fn a_chosen_key_or_host_is_read_from_any_format() {
+    let format = "$msec $request_time $status $host $http_x_api_key $remote_addr";
+    let line = "1796062128.500 0.151 200 shop k1 10.0.0.1\n";
+    let csv = "start,duration_ms,status,Plan,key,host\n1796062128.5,20,200,gold,a,shop\n";
+    let envoy = Format::Envoy("%START_TIME% %DURATION% %RESPONSE_CODE% %REQ(X-API-KEY)%".into());
+    let read_with = |content: &str, format: Format, key: &str, host: &str| {
+        let mut options = LogOptions::default();
+        options.format = format;
+        options.key = Some(key.into()).filter(|key: &String| !key.is_empty());
+        options.host = Some(host.into()).filter(|host: &String| !host.is_empty());
+        let log = read(content, &options).unwrap();
+        let first =
+            |texts: Vec<&String>| texts.first().map_or(String::new(), |text| (*text).clone());
+        (
+            first(log.keys.values().collect()),
+            first(log.hosts.values().collect()),
+        )
+    };
+    let nginx = || Format::Nginx(format.into());
+    for (content, format, key, host, expected) in [
+        (line, nginx(), "$http_x_api_key", "", ("k1", "shop")),
+        (line, nginx(), "", "http_x_api_key", ("10.0.0.1", "k1")),
+        // A field that is chosen keeps its usual meaning.
+        (line, nginx(), "host", "", ("shop", "shop")),
+        (line, nginx(), "status", "", ("200", "shop")),
+        (csv, Format::Auto, "plan", "", ("gold", "shop")),
+        (csv, Format::Csv, "", "plan", ("a", "gold")),
+        (
+            "2026-11-30T18:08:48.123Z 250 200 k2\n",
+            envoy,
+            "%REQ(x-api-key)%",
+            "",
+            ("k2", ""),
+        ),
+    ] {
+        let (key_text, host_text) = read_with(content, format, key, host);
+        assert_eq!(
+            (key_text.as_str(), host_text.as_str()),
+            expected,
+            "{key} {host}"
+        );
+    }
+}
+
+#[test]
+fn a_chosen_field_that_a_log_lacks_is_an_error() {
+    let mut options = nginx("$msec $request_time $status $remote_addr");
+    options.key = Some("$http_x_api_kee".into());
+    let line = "1796062128.500 0.151 200 10.0.0.1\n";
+    let error = read(line, &options).unwrap_err().to_string();
+    let text = "--key is `$http_x_api_kee`, which this log does not have: \
+                use one of msec, request_time, status, remote_addr";
+    assert!(error.ends_with(text), "{error}");
+    options.format = Format::Auto;
+    for (content, name) in [
+        (LINE, "body_bytes_sent"),
+        ("start,duration_ms,status\n1796062128.5,20,200\n", "start"),
+    ] {
+        let error = read(content, &options).unwrap_err().to_string();
+        assert!(
+            error.contains("--key is") && error.contains(name),
+            "{error}"
+        );
+        let mut options = LogOptions::default();
+        options.host = Some("shop".into());
+        let error = read(content, &options).unwrap_err().to_string();
+        assert!(error.contains("--host is `shop`"), "{error}");
+    }
 }
 
 #[test]

@@ -54,7 +54,8 @@ pub struct Watch {
 /// is read every ten seconds. The content before the call is read at once, so nothing is missed
 /// between your first reading and this one.
 ///
-/// **Observe it** with [`Watch::handle`], and with metrics under the name of the file: see
+/// **Observe it** with [`Watch::handle`], and with metrics under the last part of the file's path,
+/// which two files of the same name in different folders share: see
 /// [`observe`](crate::observe).
 ///
 /// ```no_run
