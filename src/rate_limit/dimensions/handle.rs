@@ -14,7 +14,7 @@ use crate::{
     call::Left,
     gate::{Controlled, KeyedHandle},
     keyed::partitions::Hold,
-    observe::{Totals, trace},
+    observe::Totals,
     rate_limit::FleetHandle,
 };
 
@@ -207,11 +207,7 @@ impl<const N: usize> Quotaed<N> {
         let at = self.place_of(dimension).map_err(named)?;
         let before = self.limits.quota(at);
         self.limits.update(at, rate, burst).map_err(named)?;
-        let changed = Changed::default()
-            .note("rate_limit", "rate", (before.0, rate))
-            .note("rate_limit", "burst", (before.1, burst));
-        trace::updated((state.tally.layer, state.tally.name), &changed);
-        Ok(changed)
+        Ok(state.noted(before, (rate, burst)))
     }
 }
 
@@ -222,8 +218,8 @@ where
     U: Settles + Clone + Send + Sync + 'static,
 {
     /// Corrects the units that a call of this key has taken to those that it has used, as
-    /// [`DimensionsHandle::settle`] does. If the key has no quotas of its own, the call has taken
-    /// from the [shared](Self::shared) ones.
+    /// [`DimensionsHandle::settle`] does. If the key has no quotas of its own, settles with the
+    /// [shared](Self::shared) ones, from which its calls take.
     pub fn settle<Q>(&self, key: &Q, taken: [u64; N], used: [u64; N])
     where
         K: Borrow<Q>,
@@ -234,7 +230,8 @@ where
     }
 
     /// Changes rate and burst of one quota for all keys, present and future, and of the shared one.
-    /// Units already used stay used, as the time that it takes to pay them off.
+    /// Units already used stay used, as the time that it takes to pay them off. A key whose quotas
+    /// were changed by its own handle gets those of all keys again.
     ///
     /// # Errors
     /// The errors of `build`, and a name that no quota has. Keys whose quotas a closure makes:
@@ -247,19 +244,19 @@ where
             let fix = "change each key by its handle: `per_key` makes its quotas";
             return Err(named(ConfigError::new("dimension", dimension, fix)));
         }
-        let mut changed = Changed::default();
+        let at = shared.own.place_of(dimension).map_err(named)?;
+        let before = shared.own.limits.quota(at);
         let change = |mut quotas: [Dimension; N]| {
-            // What a new quota and the shared one accept, all do.
-            let at = shared.own.place_of(dimension)?;
             quotas[at] = quotas[at].with(rate, burst);
+            // What a new quota and the shared one accept, all do.
             quotas[at].quotas()?;
-            changed = shared.own.update(&shared, (dimension, rate, burst))?;
+            shared.own.limits.update(at, rate, burst)?;
             Ok(quotas)
         };
         let take = |gate: &DimensionsGate<N, C, U>, quotas| gate.state.take_edition(quotas);
         let updated = self.parts.update_all(&factory.alike, change, take);
         updated.map_err(named)?;
-        Ok(changed)
+        Ok(shared.noted(before, (rate, burst)))
     }
 
     /// Returns the quotas of all keys together, if there are any.

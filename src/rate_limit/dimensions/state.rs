@@ -10,12 +10,12 @@ use std::{
 
 use crate::{
     Changed, ConfigError, Rejected, RejectedKind,
-    algorithm::{ActiveWeights, Claim, Dimensions, OverDimension, OverLimit, Quotas, Share},
+    algorithm::{ActiveWeights, Claim, Dimensions, OverDimension, OverLimit, Quotas, Rate, Share},
     ambient::clock::{Clock, nanos},
     call::Left,
     config::Edition,
     keyed::partitions::Hold,
-    observe::{GateTally, Tally},
+    observe::{GateTally, Tally, trace},
     protocol::{Hint, Quota},
     queue::{Blocked, Resource, WaitQueueOf},
     rate_limit::{
@@ -151,29 +151,31 @@ impl<const N: usize> State<N> {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// Takes the quotas of an edition, unless they have a later one. Returns the changes.
+    /// Takes the quotas of an edition, unless they have a later one. The maker of the edition
+    /// reports the change.
     pub(super) fn take_edition(
         &self,
         edition: Edition<[Dimension; N]>,
     ) -> Result<Changed, ConfigError> {
         let mut number = self.edition.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = Changed::default();
         if edition.overtakes(&mut number) {
             for (at, new) in edition.settings.iter().enumerate() {
-                let (before, now) = (self.own.limits.quota(at), (new.rate, new.units()));
-                if before != now {
-                    self.own.limits.update(at, now.0, now.1)?;
-                    changed = changed.note("rate_limit", "rate", (before.0, now.0)).note(
-                        "rate_limit",
-                        "burst",
-                        (before.1, now.1),
-                    );
-                }
+                self.own.limits.update(at, new.rate, new.units())?;
             }
         }
         drop(number);
         self.notify(self.clock.now());
-        Ok(changed)
+        Ok(Changed::default())
+    }
+
+    /// Reports a change of one quota, and returns it. No lock may be held: subscribers are user
+    /// code.
+    pub(super) fn noted(&self, before: (Rate, u64), now: (Rate, u64)) -> Changed {
+        let changed = Changed::default()
+            .note("rate_limit", "rate", (before.0, now.0))
+            .note("rate_limit", "burst", (before.1, now.1));
+        trace::updated((self.tally.layer, self.tally.name), &changed);
+        changed
     }
 
     fn total(&self) -> Option<&Limits<N>> {
