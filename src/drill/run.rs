@@ -119,7 +119,10 @@ impl<K: Kind> Runs for Setup<K> {
         let run = async {
             let servers = scenario.upstreams.iter();
             let (names, servers) = servers.cloned().unzip();
-            let world = World::new(Model::new(servers, scenario.timeline(), seed), names);
+            // Without a stack nothing chooses among the peers of a balancer.
+            let knows_names = stack < self.stacks.len();
+            let model = Model::new(servers, scenario.timeline(), seed);
+            let world = World::new(model, names, knows_names);
             let (upstream, clients) = registry.with(|| {
                 let upstream = K::upstream(world.clone(), &self.handlers);
                 let upstream = upstream.map_err(DrillError::Stack)?;

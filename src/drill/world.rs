@@ -22,6 +22,8 @@ pub struct World(Arc<SharedModel>);
 struct SharedModel {
     state: Mutex<State>,
     names: Vec<String>,
+    /// If true, another name is a mistake.
+    knows_names: bool,
     /// Started with the run: its nanoseconds are those of the model.
     clock: Clock,
 }
@@ -37,7 +39,8 @@ pub(super) struct State {
 }
 
 impl World {
-    pub(super) fn new(model: Model, names: Vec<String>) -> Self {
+    /// Creates a world. If `knows_names` is false, a name that no upstream has is the first one's.
+    pub(super) fn new(model: Model, names: Vec<String>, knows_names: bool) -> Self {
         let state = State {
             model,
             polling_at: None,
@@ -46,6 +49,7 @@ impl World {
         Self(Arc::new(SharedModel {
             state: Mutex::new(state),
             names,
+            knows_names,
             clock: Clock::start(),
         }))
     }
@@ -66,7 +70,7 @@ impl World {
         let Some(name) = name else { return 0 };
         let mut names = self.0.names.iter();
         let known = names.position(|known| known.eq_ignore_ascii_case(name));
-        if known.is_none() && self.0.names.len() > 1 {
+        if known.is_none() && self.0.knows_names && self.0.names.len() > 1 {
             let mut state = self.lock();
             state.unknown.get_or_insert_with(|| name.to_owned());
         }

@@ -34,7 +34,7 @@ fn over_the_clock(scenario: &Scenario, seed: u64) -> Vec<u64> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     let record = runtime.block_on(async {
-        let world = World::new(model(scenario, seed), vec!["shop".into()]);
+        let world = World::new(model(scenario, seed), vec!["shop".into()], true);
         let upstream = PlainKind::<()>::upstream(world.clone(), &()).unwrap();
         let clients = vec![vec![PlainKind::<()>::bare(upstream)]];
         let asks: Vec<RequestFn<()>> = vec![Arc::new(|_| ())];
