@@ -55,7 +55,7 @@ pub(super) trait Runs: Send + Sync {
     /// Runs a stack, by its index among the names.
     ///
     /// # Errors
-    /// It does not build, or a call goes to a name that no upstream has.
+    /// A stack that does not build, or a call to a name that no upstream has.
     fn run(&self, scenario: &Scenario, stack: usize, seed: u64) -> Result<Record, DrillError> {
         self.run_looking(scenario, stack, seed, None)
     }

@@ -64,8 +64,8 @@ impl<P, R, Res> SpillBuilder<P, R, Res> {
     /// tokens, with one for each answer. Share one with a retry around this.
     ///
     /// A retry's ten tokens are too few here. All calls in flight at a backend fail when it does,
-    /// and each needs a token to go on. They burden no backend twice, so the budget only ends
-    /// what goes on while all backends fail.
+    /// and each needs a token to go on. They go to other backends, so the budget only ends what
+    /// goes on while all of them fail.
     pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
         self.budget = Some(budget.into());
         self

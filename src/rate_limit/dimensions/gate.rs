@@ -104,6 +104,11 @@ impl<const N: usize, C, U> DimensionsGate<N, C, U> {
         }
         match state.queue.join(state, costs, bounds, now) {
             Ok(place) => Admission::Queued(DimensionsTicket { place, joined: now }),
+            // A call without a share that leaves no reserve has no turn.
+            Err(Some(u64::MAX)) => {
+                let kind = RejectedKind::CostTooHigh;
+                Admission::Rejected(state.reject(kind, None, None, now))
+            }
             Err(wait) => {
                 let wait = wait.map(Duration::from_nanos);
                 // The quota whose wait that is: calls in the queue come first.
