@@ -16,16 +16,33 @@ pub(super) struct Case<'a> {
 
 impl<'a> Case<'a> {
     pub(super) fn config(&self, param: &str) -> Option<f64> {
-        let mut config = self.one.config.iter();
-        config
-            .find(|(name, _)| *name == param)
-            .map(|(_, value)| *value)
+        config_of(self.one, param)
     }
 
     /// Returns the timeout of the same name: a total one, or one of an attempt.
     pub(super) fn timeout(&self, total: bool) -> Option<&'a Instance> {
         let mut all = self.all.iter().map(|(instance, _)| instance);
         all.find(|other| other.name == self.one.name && other.state == State::Timeout { total })
+    }
+
+    /// Returns how many attempts a retry of the same name makes at most, if there is one.
+    pub(super) fn attempts(&self) -> Option<f64> {
+        let mut all = self.all.iter().map(|(instance, _)| instance);
+        let retry = all.find(|other| other.name == self.one.name && other.layer == "retry");
+        retry.and_then(|retry| config_of(retry, "attempts"))
+    }
+
+    /// Returns the seconds after which a timeout of the same name ends every call or attempt.
+    pub(super) fn longest(&self) -> Option<f64> {
+        let attempt = self.timeout(false).map(|one| config_of(one, "duration"));
+        let total = self
+            .timeout(true)
+            .map(|one| config_of(one, "total_duration"));
+        [attempt, total]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .reduce(f64::min)
     }
 
     /// Returns the durations of successful attempts, if a timeout of the same name has recorded
@@ -60,6 +77,14 @@ impl<'a> Case<'a> {
             alert: None,
         }
     }
+}
+
+/// Returns a parameter of an instance, if it has a value.
+pub(super) fn config_of(one: &Instance, param: &str) -> Option<f64> {
+    let mut config = one.config.iter();
+    config
+        .find(|(name, _)| *name == param)
+        .map(|(_, value)| *value)
 }
 
 pub(super) fn of_outcome<'a>(timeout: &'a Instance, outcome: &str) -> Option<&'a Histogram> {

@@ -5,7 +5,7 @@ use crate::{
     algorithm::statistics::count_interval,
     observe::{
         Advice, BUCKETS, Histogram,
-        case::{Case, above_of, of_outcome},
+        case::{Case, above_of, config_of, of_outcome},
     },
 };
 
@@ -104,12 +104,12 @@ pub(super) fn timeout(case: &Case<'_>, total: bool) -> Option<Advice> {
 fn total_timeout(case: &Case<'_>) -> Option<Advice> {
     let now = case.config("total_duration")?;
     let attempt = case.timeout(false)?;
-    let mut config = attempt.config.iter();
-    let one = config.find(|(name, _)| *name == "duration")?.1;
+    let one = config_of(attempt, "duration")?;
     // A retry without time left is not sent, so then only attempts are cut.
     let cut_of = |timeout| of_outcome(timeout, "timeout").map_or(0, Histogram::count);
     let cut = cut_of(case.one) + cut_of(attempt);
-    if cut == 0 || now >= 2.0 * one {
+    let retries = case.attempts().is_some_and(|attempts| attempts > 1.0);
+    if cut == 0 || now >= 2.0 * one || !retries {
         return None;
     }
     let sent: u64 = attempt.histograms.iter().map(Histogram::count).sum();

@@ -31,7 +31,7 @@ impl Case<'_> {
             .or_else(|| self.opens_by_chance(by_rate, (bad, answered)))
             .or_else(|| self.opens_by_slow(opened(Cause::SlowRate), (bad, answered), window))
             .or_else(|| self.hangs(opened(Cause::NoAnswer)))
-            .or_else(|| self.comes_late(totals.late, answered))
+            .or_else(|| self.comes_late(totals.late, answered + totals.rejected.local()))
     }
 
     fn never_opens(&self, window: Counts) -> Option<Advice> {
@@ -183,10 +183,16 @@ impl Case<'_> {
         })
     }
 
-    fn comes_late(&self, late: u64, answered: u64) -> Option<Advice> {
+    /// Advises on late results. Each opening makes the calls in flight late, which is little beside
+    /// what an open circuit rejects.
+    fn comes_late(&self, late: u64, others: u64) -> Option<Advice> {
         let open_for = self.config("open_for")?;
-        let share = self.seen((late, late + answered), 0.01);
-        (share.share > 0.01 && late > 10).then(|| Advice {
+        // Calls that a timeout has ended by then were in flight when the circuit opened.
+        if self.longest().is_some_and(|longest| longest < open_for) {
+            return None;
+        }
+        let share = self.seen((late, late + others), 0.05);
+        (share.share > 0.05 && late > 10).then(|| Advice {
             reason: format!(
                 "{late} results came after the state that admitted them, {share} of all: an attempt's \
                  timeout below {open_for} s ends that"

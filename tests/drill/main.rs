@@ -2,6 +2,8 @@
 
 #[cfg(feature = "serde")]
 mod advice;
+#[cfg(all(feature = "serde", feature = "metrics"))]
+mod alerts;
 mod choosing;
 mod defaults;
 mod flaws;
@@ -10,6 +12,8 @@ mod limits;
 mod margins;
 mod outages;
 mod peers;
+#[cfg(feature = "serde")]
+mod planted;
 mod report;
 mod scope;
 mod shares;

@@ -162,7 +162,8 @@ fn each_alert_is_tested_as_firing_and_as_quiet() {
 #[test]
 fn each_recipe_names_its_alert() {
     let page = include_str!("../../src/guide/tuning.md");
-    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let (recipes, _) = page.split_once("# The alert that tells first").unwrap();
+    let rows = recipes.lines().filter(|line| line.starts_with("| "));
     let mut recipes = 0;
     let mut named = BTreeSet::new();
     for row in rows.filter(|row| !row.starts_with("| symptom")) {
