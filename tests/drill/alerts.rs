@@ -2,6 +2,7 @@
 //! and when. The guide's page "tuning" has the table.
 //!
 //! It needs `promtool`, so plain `cargo test` reports it as ignored. `scripts/drill` runs it.
+
 use std::{
     collections::BTreeMap,
     env, fs,

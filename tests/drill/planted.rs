@@ -48,6 +48,7 @@ impl Planted {
     }
 
     /// What Prometheus reads of it every 15 seconds.
+    #[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
     pub(crate) fn scraped(self) -> Vec<String> {
         let recorder = PrometheusBuilder::new().set_buckets(&BUCKETS).unwrap();
         let recorder = recorder.build_recorder();
