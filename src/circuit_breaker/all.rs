@@ -219,27 +219,25 @@ impl Observed for AllCircuits {
     fn observe(&self) -> Instance {
         let shown = self.shown.get().and_then(Weak::upgrade);
         let unused = shown.as_ref().and_then(|circuit| circuit.unused());
-        let states = BreakerState::ALL.into_iter();
         let seen = self.lock();
         let (mut transitions, recent) = (seen.counts.clone(), seen.recent());
         drop(seen);
         let config = shown.as_ref().map(|circuit| circuit.config());
         let config = config.unwrap_or_else(|| self.configs.settings());
+        let seen = transitions.len();
         transitions.reserve(MAX_KNOWN);
         for (from, to, cause) in known(&config) {
             let is_this = |seen: &(_, _, _, u64)| (seen.0, seen.1, seen.2) == (from, to, cause);
-            if !transitions.iter().any(is_this) {
+            if !transitions[..seen].iter().any(is_this) {
                 transitions.push((from, to, cause, 0));
             }
         }
         let circuits = Circuits {
-            states: states
-                .map(|state| {
-                    let count = self.states[state as usize].load(Ordering::Relaxed);
-                    let count = count - i64::from(unused == Some(state));
-                    (state, u64::try_from(count).unwrap_or(0))
-                })
-                .collect(),
+            states: BreakerState::ALL.map(|state| {
+                let count = self.states[state as usize].load(Ordering::Relaxed);
+                let count = count - i64::from(unused == Some(state));
+                (state, u64::try_from(count).unwrap_or(0))
+            }),
             window: shown.as_ref().map(|circuit| circuit.counts()),
             transitions,
             recent,

@@ -45,9 +45,9 @@ pub struct Histogram {
     /// The values of its labels, besides `name`.
     pub labels: &'static [&'static str],
     /// The count of each of the [`BUCKETS`], above the bound before, then that of the rest.
-    pub counts: Vec<u64>,
+    pub counts: [u64; BUCKETS.len() + 1],
     /// The sum of each bucket, in seconds.
-    pub sums: Vec<f64>,
+    pub sums: [f64; BUCKETS.len() + 1],
 }
 
 impl Durations {
@@ -70,45 +70,59 @@ impl Durations {
         });
     }
 
-    /// Returns the histogram of each label that has durations.
+    /// Returns the histogram of each label that has durations. A snapshot of many instances spends
+    /// most of its time here, and most labels have none.
     pub(crate) fn read(&self) -> Vec<Histogram> {
-        let labels = self.labels.iter().enumerate();
-        labels
-            .filter_map(|(label, values)| self.read_one(label, values))
-            .collect()
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "exact below 104 days")]
-    fn read_one(&self, label: usize, values: &'static [&'static str; 2]) -> Option<Histogram> {
-        let counts = self.sums(label, |bucket| &bucket.count);
-        // Most labels have no durations.
-        if counts.iter().sum::<u64>() == 0 {
-            return None;
-        }
-        let nanos = self.sums(label, |bucket| &bucket.nanos);
-        Some(Histogram {
-            metric: self.metric.name,
-            labels: &values[..self.metric.labels.len()],
-            counts: counts.to_vec(),
-            sums: nanos.iter().map(|nanos| *nanos as f64 / 1e9).collect(),
-        })
-    }
-
-    /// Adds up the threads' buckets of a label, one thread after the other: a snapshot of many
-    /// instances spends most of its time here.
-    fn sums(&self, label: usize, of: impl Fn(&Bucket) -> &AtomicU64) -> [u64; SIZE] {
-        let mut sums = [0; SIZE];
+        let mut all: Vec<Histogram> = Vec::new();
         for stripe in self.stripes.iter() {
-            let buckets = &stripe[label * SIZE..][..SIZE];
-            for (sum, bucket) in sums.iter_mut().zip(buckets) {
-                *sum += of(bucket).load(Ordering::Relaxed);
+            let labels = self.labels.iter().zip(stripe.chunks_exact(SIZE));
+            // Those found so far are in the order of the labels.
+            let mut at = 0;
+            for (values, buckets) in labels {
+                let values = &values[..self.metric.labels.len()];
+                let is_known = all.get(at).is_some_and(|one| one.labels == values);
+                let is_used = |bucket: &Bucket| bucket.count.load(Ordering::Relaxed) > 0;
+                if !is_known && !buckets.iter().any(is_used) {
+                    continue;
+                }
+                if !is_known {
+                    // Mostly the only one.
+                    all.reserve_exact(1);
+                    all.insert(at, Histogram::empty(self.metric.name, values));
+                }
+                all[at].add(buckets);
+                at += 1;
             }
         }
-        sums
+        all.iter_mut().for_each(Histogram::in_seconds);
+        all
     }
 }
 
 impl Histogram {
+    fn empty(metric: &'static str, labels: &'static [&'static str]) -> Self {
+        Self {
+            metric,
+            labels,
+            counts: [0; SIZE],
+            sums: [0.0; SIZE],
+        }
+    }
+
+    /// Adds a thread's buckets, in nanoseconds until all are added.
+    #[expect(clippy::cast_precision_loss, reason = "exact below 104 days")]
+    fn add(&mut self, buckets: &[Bucket]) {
+        let sums = self.counts.iter_mut().zip(&mut self.sums);
+        for ((count, sum), bucket) in sums.zip(buckets) {
+            *count += bucket.count.load(Ordering::Relaxed);
+            *sum += bucket.nanos.load(Ordering::Relaxed) as f64;
+        }
+    }
+
+    fn in_seconds(&mut self) {
+        self.sums.iter_mut().for_each(|sum| *sum /= 1e9);
+    }
+
     /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -223,12 +223,12 @@ pub struct LearnedLimit {
 }
 
 /// The circuits of a layer.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Circuits {
     /// The number of circuits in each state.
-    pub states: Vec<(BreakerState, u64)>,
+    pub states: [(BreakerState, u64); BreakerState::ALL.len()],
     /// The content of the window. Keyed circuits have one each: that of the circuit that fails
     /// most.
     pub window: Option<Counts>,
