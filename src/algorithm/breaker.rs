@@ -209,9 +209,8 @@ impl Breaker {
     /// watched. The window counts them when they end.
     #[must_use]
     pub fn hung(&self, now: u64) -> u64 {
-        self.ages
-            .get()
-            .map_or(0, |ages| ages.slow(self.generation(), now))
+        let watched = self.ages.get().filter(|_| self.settings.watches_slow());
+        watched.map_or(0, |ages| ages.slow(self.generation(), now))
     }
 
     /// Returns whether a map of circuits may evict it: a new breaker in its place would do as well,
