@@ -209,18 +209,17 @@ impl Breaker {
     /// watched. The window counts them when they end.
     #[must_use]
     pub fn hung(&self, now: u64) -> u64 {
-        self.ages
-            .get()
-            .map_or(0, |ages| ages.slow(self.generation(), now))
+        let watched = self.ages.get().filter(|_| self.settings.watches_slow());
+        watched.map_or(0, |ages| ages.slow(self.generation(), now))
     }
 
     /// Returns whether a map of circuits may evict it: a new breaker in its place would do as well,
     /// or its counts are too old to matter.
     ///
-    /// A closed circuit is evictable if its window is empty and its streak is over. An open or
-    /// half-open one is evictable once its open time (or its probes' lease) and one window have
-    /// passed without a call. Otherwise an upstream that is gone for good would keep its entry in
-    /// the map.
+    /// A closed circuit is evictable if its window is empty, and its streak and its ramp are over.
+    /// An open or half-open one is evictable once its open time (or its probes' lease) and one
+    /// window have passed without a call. Otherwise an upstream that is gone for good would keep
+    /// its entry in the map.
     ///
     /// A window of calls has no length in time. Instead, `max_open` must pass without a failure, a
     /// slow or a dropped call, because no failure would keep the circuit open for longer. A circuit
@@ -230,7 +229,9 @@ impl Breaker {
     pub fn is_evictable(&self, now: u64) -> bool {
         let control = self.load();
         match control.state() {
-            BreakerState::Closed => self.is_clean(control, now) && self.hung(now) == 0,
+            BreakerState::Closed => {
+                self.is_clean(control, now) && self.hung(now) == 0 && !self.is_ramping(control, now)
+            }
             BreakerState::Open => now >= control.deadline(now).saturating_add(self.memory()),
             BreakerState::HalfOpen => {
                 // Relaxed: `control` was loaded with Acquire, as in `lease_is_over`. A later call
@@ -258,6 +259,13 @@ impl Breaker {
                         && control.closed_at(now).is_none_or(is_old))
             }
         }
+    }
+
+    /// Returns whether a closed circuit may still reject a share of the calls.
+    fn is_ramping(&self, control: Control, now: u64) -> bool {
+        let age = |closed_at| now.saturating_sub(closed_at);
+        let closed_at = control.closed_at(now);
+        closed_at.is_some_and(|closed_at| age(closed_at) < self.settings.load().ramp)
     }
 
     /// Returns how long a result matters, in nanoseconds.

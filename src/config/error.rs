@@ -129,6 +129,8 @@ pub(crate) fn parts_per_million(
         clippy::cast_sign_loss,
         reason = "0 < value <= 1, so at most a million"
     )]
-    let parts = (value * 1e6).round() as u32;
+    // Rounded down, or 2 of 3 calls would not reach a share of 2/3. The tolerance is for decimal
+    // fractions, whose product may be just below a whole number.
+    let parts = (value * 1e6 + 1e-7).floor() as u32;
     Ok(parts.max(1))
 }

@@ -162,7 +162,7 @@ impl Breaker {
     /// slow. If slow calls are not watched, `late` decides. It means that good answers would have
     /// arrived by then, so the call is a failure.
     pub fn cut_short(&self, pass: Pass, late: bool, stripe: usize, now: u64) -> Option<Transition> {
-        if self.ages.get().is_none() {
+        if !self.settings.watches_slow() {
             let outcome = match late {
                 true => Outcome::Failure,
                 false => Outcome::Ignore,
@@ -199,7 +199,7 @@ impl Breaker {
                         ages.leave(control.generation(), row, started);
                     }
                 }
-                age >= units(self.slow_after.load(Ordering::Relaxed))
+                self.is_slow_at(age)
             }
         }
     }
@@ -208,8 +208,14 @@ impl Breaker {
     fn is_slow(&self, pass: &Pass, now: u64) -> bool {
         match pass.slowness(now) {
             Slowness::Judged { slow } => slow,
-            Slowness::Running { age, .. } => age >= units(self.slow_after.load(Ordering::Relaxed)),
+            Slowness::Running { age, .. } => self.is_slow_at(age),
         }
+    }
+
+    /// Returns whether a call of this age is slow. An update that stops watching slow calls keeps
+    /// their time.
+    fn is_slow_at(&self, age: u64) -> bool {
+        age >= units(self.slow_after.load(Ordering::Relaxed)) && self.settings.watches_slow()
     }
 
     fn give_back(&self, pass: &Pass, now: u64) -> Option<Transition> {

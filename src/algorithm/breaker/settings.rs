@@ -258,6 +258,11 @@ impl SharedSettings {
         }))
     }
 
+    /// Returns whether slow calls are watched.
+    pub(super) fn watches_slow(&self) -> bool {
+        self.0[SLOW_RATE].load(Ordering::Relaxed) > 0
+    }
+
     pub(super) fn store(&self, settings: Settings) {
         for (shared, word) in self.0.iter().zip(settings.words()) {
             shared.store(word, Ordering::Relaxed);
@@ -329,6 +334,8 @@ fn is_too_many(part: u64, total: u64, rate: u64) -> bool {
 }
 
 const WORDS: usize = 10;
+/// The place of `slow_rate` among the words.
+const SLOW_RATE: usize = 3;
 const MILLION: u64 = 1_000_000;
 const MOST_CALLS: u32 = 1 << 20;
 const MILLI: Duration = Duration::from_millis(1);
@@ -349,7 +356,14 @@ mod tests {
             ..BreakerConfig::default()
         };
         let settings = Settings::new(&config).unwrap();
-        assert_eq!(SharedSettings::new(settings).load(), settings);
+        let shared = SharedSettings::new(settings);
+        assert_eq!(shared.load(), settings);
+        assert!(!shared.watches_slow());
+        shared.store(Settings {
+            slow_rate: 1,
+            ..settings
+        });
+        assert!(shared.watches_slow());
         let other = Settings {
             cancelled_as_failure: true,
             open_on_no_answer: false,

@@ -97,6 +97,26 @@ fn opens_when_the_rate_reaches_the_threshold() {
     assert_eq!(breaker.state(), BreakerState::Open);
 }
 
+/// Regression: a share that no decimal fraction is was rounded up, so that it was never reached.
+#[test]
+fn any_share_of_whole_calls_reaches_itself() {
+    for total in 1..=100u32 {
+        for failed in 1..=total {
+            let breaker = breaker(BreakerConfig {
+                min_calls: total,
+                failure_rate: Some(f64::from(failed) / f64::from(total)),
+                open_on_no_answer: false,
+                ..config()
+            });
+            run(&breaker, &"S".repeat((total - failed) as usize), 0);
+            run(&breaker, &"F".repeat(failed as usize - 1), 0);
+            assert_eq!(breaker.state(), BreakerState::Closed, "{failed} of {total}");
+            run(&breaker, "F", 0);
+            assert_eq!(breaker.state(), BreakerState::Open, "{failed} of {total}");
+        }
+    }
+}
+
 #[test]
 fn remembers_failures_for_the_whole_window() {
     let breaker = breaker(BreakerConfig {

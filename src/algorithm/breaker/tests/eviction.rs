@@ -85,6 +85,22 @@ fn a_streak_pins_a_closed_circuit_for_a_window() {
     }
 }
 
+/// Regression: a new circuit in its place had no ramp, and admitted everything at once.
+#[test]
+fn a_ramp_pins_a_circuit_to_its_end() {
+    for config in windows() {
+        let breaker = breaker(BreakerConfig {
+            ramp: seconds(60),
+            probes: 1,
+            ..config
+        });
+        run(&breaker, "FFFFF", 0);
+        run(&breaker, "S", 10 * SECOND);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert_evictable_from(&breaker, 70);
+    }
+}
+
 #[test]
 fn what_was_set_by_hand_is_never_evicted() {
     for config in windows() {

@@ -52,6 +52,32 @@ fn the_same_length_keeps_the_window() {
     assert_eq!((breaker.counts(0).failures, breaker.generation()), (4, 0));
 }
 
+/// Regression: the time of slow calls stayed in force. A call that was dropped after it counted as
+/// a success, and so did one that its caller's deadline had ended.
+#[test]
+fn an_update_to_no_slow_calls_is_a_build_without() {
+    for late in [None, Some(false), Some(true)] {
+        let [built, updated] = [config(), slow_after(100)].map(breaker);
+        updated.update(&config()).unwrap();
+        for letter in "SFSFF".chars() {
+            let of_both = [&built, &updated].map(|breaker| {
+                let (hung, ended) = (admit(breaker, 0), admit(breaker, 0));
+                assert_eq!(breaker.hung(SECOND), 0);
+                match late {
+                    None => breaker.abandon(hung, 0, SECOND),
+                    Some(late) => breaker.cut_short(hung, late, 0, SECOND),
+                };
+                record(breaker, ended, letter, SECOND);
+                (breaker.state(), breaker.counts(SECOND))
+            });
+            assert_eq!(of_both[0], of_both[1], "late: {late:?}");
+            if of_both[0].0 == BreakerState::Open {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn an_open_circuit_closes_with_the_new_length() {
     let breaker = breaker(config());
