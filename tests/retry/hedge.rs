@@ -516,6 +516,47 @@ async fn no_hedge_is_sent_at_the_deadline() {
     assert_eq!(upstream.came(), 1);
 }
 
+/// The service is ready again only when the deadline has passed: no answer would be in time.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_ready_after_the_deadline_is_not_sent() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|_| Step::Answers(DELAY * 4, StatusCode::SERVICE_UNAVAILABLE));
+    let own = upstream.clone();
+    let inner = service_fn(move |request| own.clone().answer(request));
+    let limited = tower::limit::ConcurrencyLimit::new(inner, 1);
+    let mut request = get();
+    request.extensions_mut().insert(Deadline::after(DELAY * 2));
+    let response = layer.layer(limited).oneshot(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), upstream.came()), (503, 1));
+    assert_eq!(layer.handle().snapshot().sent, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_readiness_ends_with_the_deadline() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|_| Step::Answers(DELAY / 2, StatusCode::SERVICE_UNAVAILABLE));
+    let own = upstream.clone();
+    let inner = service_fn(move |request| own.clone().answer(request));
+    let limited = tower::limit::ConcurrencyLimit::new(inner, 1);
+    // Takes the only place once the first attempt has ended.
+    let mut other = limited.clone();
+    let mut call = layer.layer(limited);
+    let call = call.ready().await.unwrap();
+    let other = tokio::spawn(async move {
+        let ready = other.ready().await.map(drop);
+        pending::<()>().await;
+        ready
+    });
+    yield_now().await;
+    let start = Instant::now();
+    let mut request = get();
+    request.extensions_mut().insert(Deadline::after(DELAY * 2));
+    let response = call.call(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), upstream.came()), (503, 1));
+    assert!(within(start.elapsed(), 100), "{:?}", start.elapsed());
+    other.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_hedge_waits_for_readiness() {
     let order = Arc::new(Mutex::new(Vec::new()));
