@@ -28,6 +28,7 @@ use tower_keep::{
         Chosen, Plain,
         http::{Attempt, Client, ReplayBody},
     },
+    retry::RetryLayer,
     timeout::TimeoutLayer,
 };
 
@@ -555,6 +556,34 @@ async fn a_wait_for_readiness_ends_with_the_deadline() {
     assert_eq!((response.status().as_u16(), upstream.came()), (503, 1));
     assert!(within(start.elapsed(), 100), "{:?}", start.elapsed());
     other.abort();
+}
+
+/// The first attempt of a retry's second try once said that it was the first of all.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_counts_on_from_the_retry_above() {
+    let plain = Client::new().attempt_headers(true);
+    for client in [plain, plain.before_retry_async(async |head| head)] {
+        let hedge = HedgeLayer::builder().protocol(client).delay(DELAY);
+        let hedge = hedge.without_budget().build().unwrap();
+        let retry = RetryLayer::builder().protocol(client).without_budget();
+        let retry = retry.build().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let numbers = seen.clone();
+        let service = retry.layer(hedge.layer(service_fn(
+            move |request: Request<ReplayBody<ReplayBody<Full<Bytes>>>>| {
+                let told = &request.headers()["x-envoy-attempt-count"];
+                let told: u32 = told.to_str().unwrap().parse().unwrap();
+                assert_eq!(Attempt::of(request.extensions()), Attempt(told));
+                numbers.lock().unwrap().push(told);
+                async {
+                    sleep(DELAY * 2).await;
+                    Err::<Response<Full<Bytes>>, BoxError>("broken".into())
+                }
+            },
+        )));
+        service.oneshot(get()).await.unwrap_err();
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 2, 3, 3, 4]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
