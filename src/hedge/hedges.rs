@@ -290,7 +290,7 @@ where
         if is_last {
             self.snapshot = None;
         }
-        let resend = Resend::new(service, request, token);
+        let resend = Resend::new(service, request, token).before(self.deadline);
         self.running.push(resend.after(changing, number));
     }
 
@@ -355,7 +355,10 @@ where
                 self.hedged = true;
             }
             let Poll::Ready(result) = polled else {
-                number += 1;
+                match running.is_too_late(cx) {
+                    true => drop(self.running.remove(number)),
+                    false => number += 1,
+                }
                 continue;
             };
             let mut over = self.running.remove(number);

@@ -174,12 +174,12 @@ impl<'a> ReplayRun<'a> {
             }
             pass = Some(decision.ok()?);
         }
-        let fits = self
-            .limit
-            .as_ref()
-            .is_none_or(|limit| limit.admits(call, now));
-        if fits && self.places.as_ref().is_none_or(InFlight::enter) {
-            return Some(pass);
+        let (limit, places) = (self.limit.as_ref(), self.places.as_ref());
+        if limit.is_none_or(|limit| limit.admits(call, now)) {
+            if places.is_none_or(InFlight::enter) {
+                return Some(pass);
+            }
+            limit.inspect(|limit| limit.give_back(call, now));
         }
         if let (Some(number), Some(pass)) = (circuit, pass) {
             // Rejected further in, which says nothing about the upstream.

@@ -2,7 +2,7 @@
 
 use crate::{
     ConfigError,
-    algorithm::{KeyedBuckets, Overflow, TokenBucket},
+    algorithm::{KeyedBuckets, Limit as _, Overflow, TokenBucket},
     replay::{call::Call, thresholds::RateThreshold},
 };
 
@@ -31,10 +31,19 @@ impl Limit {
         })
     }
 
+    /// Takes the units of a call, if they are there.
     pub(super) fn admits(&self, call: &Call, now: u64) -> bool {
         match self {
             Self::Whole(bucket) => bucket.acquire(call.cost, now).is_ok(),
             Self::Keyed(buckets) => buckets.acquire(mixed(call.key), call.cost, now).is_ok(),
+        }
+    }
+
+    /// Gives the units of a call back that a later gate has rejected.
+    pub(super) fn give_back(&self, call: &Call, now: u64) {
+        match self {
+            Self::Whole(bucket) => bucket.refund(call.cost, now),
+            Self::Keyed(buckets) => buckets.refund(mixed(call.key), call.cost, now),
         }
     }
 }

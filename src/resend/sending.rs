@@ -6,9 +6,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use tokio::time::Instant;
 use tower::Service;
 
-use crate::{budget::Token, protocol::Changing};
+use crate::{
+    ambient::{clock, timer::CallTimer},
+    budget::Token,
+    protocol::Changing,
+};
 
 /// An attempt beyond the first: sent once its own service is ready, then polled for its result.
 ///
@@ -26,6 +31,10 @@ struct Unsent<S, R> {
     request: R,
     /// The change to the request that is awaited first, and the number of the attempt.
     changing: Option<(Changing, u32)>,
+    /// The time from which on it is not sent any more.
+    deadline: Option<Instant>,
+    /// Made once it is known to wait.
+    timer: Option<CallTimer>,
 }
 
 /// The result of an attempt, or the error of its service's readiness.
@@ -40,6 +49,8 @@ impl<S: Service<R>, R> Resend<S, R> {
                 service,
                 request,
                 changing: None,
+                deadline: None,
+                timer: None,
             })),
             sent: None,
             token,
@@ -52,6 +63,28 @@ impl<S: Service<R>, R> Resend<S, R> {
             unsent.changing = changing.map(|changing| (changing, attempt));
         }
         self
+    }
+
+    /// Sends the attempt only before this time. Until [`is_too_late`](Self::is_too_late), it is
+    /// pending from then on.
+    pub(crate) fn before(mut self, deadline: Option<Instant>) -> Self {
+        if let Some(unsent) = &mut self.unsent {
+            unsent.deadline = deadline;
+        }
+        self
+    }
+
+    /// Returns whether the deadline has passed and the attempt was not sent. If it is still to
+    /// pass, the task is woken then.
+    pub(crate) fn is_too_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let unsent = self.unsent.as_mut();
+        let Some((unsent, deadline)) = unsent.and_then(|one| one.deadline.map(|at| (one, at)))
+        else {
+            return false;
+        };
+        let timer = &mut unsent.timer;
+        let timer = timer.get_or_insert_with(|| CallTimer::new(None, deadline));
+        timer.poll(cx).is_ready() || clock::has_passed(deadline)
     }
 
     /// Returns whether the attempt was sent.
@@ -73,6 +106,9 @@ impl<S: Service<R>, R> Resend<S, R> {
         send: impl FnOnce(&mut R),
     ) -> Poll<ResendResult<S, R>> {
         if let Some(unsent) = &mut self.unsent {
+            if unsent.deadline.is_some_and(clock::has_passed) {
+                return Poll::Pending;
+            }
             if let Some((changing, attempt)) = &mut unsent.changing {
                 let to = ready!(changing.poll(cx));
                 change(&mut unsent.request, to, *attempt);

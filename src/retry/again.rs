@@ -12,6 +12,7 @@ use tokio::time::{Sleep, sleep_until};
 use tower::Service;
 
 use crate::{
+    ambient::clock,
     protocol::Changing,
     retry::{
         plan::{History, Plan},
@@ -143,6 +144,10 @@ impl<S, Req, Err> Again<S, Req, Err> {
             Stage::Readying(request, error) => (request, error, None),
             Stage::Elsewhere => panic!("polled after completion"),
         };
+        // The wait may have ended late, or the service may be ready only now.
+        if self.plan.deadline.is_some_and(clock::has_passed) {
+            return self.lose(Lost::TooLate(error));
+        }
         if let Some(mut changing) = begun {
             match changing.poll(cx) {
                 Poll::Ready(to) => change(&mut request, to),

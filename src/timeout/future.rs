@@ -140,6 +140,14 @@ struct Unready<S, Req> {
     timer: Option<CallTimer>,
 }
 
+impl<S, Req> Unready<S, Req> {
+    /// Returns whether its time has passed without a poll.
+    fn is_late(&self, limit: TimeLimit) -> bool {
+        let until = self.timer.as_ref().map(CallTimer::until);
+        until.or(limit.moment()).is_some_and(clock::has_passed)
+    }
+}
+
 impl<S, Req> Rest<S, Req> {
     /// Withdraws the timer's announcement: the timer is dropped, or no longer matters. It may have
     /// been announced earlier in this poll.
@@ -245,7 +253,19 @@ where
             }
             None | Some(Rest::Timer(_) | Rest::Shared(_)) => panic!("polled after completion"),
         };
-        match unready.service.poll_ready(cx) {
+        let ready = unready.service.poll_ready(cx);
+        let is_over = match &ready {
+            Poll::Pending => this.within.is_over(&mut unready.timer, *this.limit, cx),
+            // Ready only now: nothing is sent whose answer would be too late.
+            Poll::Ready(Ok(())) => unready.is_late(*this.limit),
+            Poll::Ready(Err(_)) => false,
+        };
+        if is_over {
+            let kind = RejectedKind::DeadlineExceeded;
+            let rejected = this.within.hold.reject(kind, |state| state.reject(kind));
+            return Poll::Ready(Err(this.within.protocol.reject(rejected)));
+        }
+        match ready {
             Poll::Ready(Ok(())) => {
                 let Unready {
                     mut service,
@@ -261,11 +281,6 @@ where
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(Err(this.within.protocol.not_ready(error)))),
-            Poll::Pending if this.within.is_over(&mut unready.timer, *this.limit, cx) => {
-                let kind = RejectedKind::DeadlineExceeded;
-                let rejected = this.within.hold.reject(kind, |state| state.reject(kind));
-                Poll::Ready(Err(this.within.protocol.reject(rejected)))
-            }
             Poll::Pending => {
                 *this.rest = Some(Rest::Unready(unready));
                 Poll::Pending

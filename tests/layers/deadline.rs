@@ -331,6 +331,26 @@ async fn what_is_rejected_unsent_reserves_nothing() {
     assert!(ready.is_ok(), "the place is free again");
 }
 
+/// The service is ready only when the time is over: no answer would be in time.
+#[tokio::test(start_paused = true)]
+async fn a_call_ready_after_its_time_is_not_sent() {
+    let upstream = Upstream::new(unavailable);
+    let total = TimeoutLayer::builder(millis(1000)).total(true);
+    let total = total.protocol(Client::new()).build().unwrap();
+    for request in [within(millis(300)), Ask::default()] {
+        upstream.becomes(Readiness::Hangs);
+        let mut call = pin!(total.layer(upstream.clone()).oneshot(request));
+        let waits = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(waits.is_pending());
+        upstream.becomes(Readiness::Ready);
+        advance(millis(1000)).await;
+        let error = call.await.unwrap_err();
+        let expected = ("timeout", RejectedKind::DeadlineExceeded);
+        assert_eq!(rejection(&error), expected);
+        assert_eq!(upstream.calls(), 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_is_cut_off_at_its_deadline() {
     let hang = service_fn(async |_: Ask| {

@@ -219,6 +219,25 @@ fn places_follow_from_littles_law() {
     assert_eq!((rejected(0), rejected(1)), (1200, 0), "one in five");
 }
 
+/// As in a stack, where a later rejection costs the rate limit nothing.
+#[test]
+fn a_call_without_a_place_leaves_its_units() {
+    // The second call finds the only place taken. The third finds the second unit.
+    let moments = [(0, 10), (1, 1), (20, 1)];
+    let call = |(at, lasts)| Call::new(START + at * SECOND, lasts * SECOND);
+    let calls: Calls = moments.into_iter().map(call).collect();
+    let survey = Survey::of(&calls).unwrap();
+    let rate = Rate::per_minute(1);
+    let asked = [Thresholds::rate(rate, 2), Thresholds::rate_per_key(rate, 2)];
+    let asked = asked.map(|mut asked| {
+        asked.places = Some(1);
+        asked
+    });
+    for replayed in replay(&calls, &survey, Upstream::AsItWas, &asked).unwrap() {
+        assert_eq!(replayed.total().rejected_good, 1);
+    }
+}
+
 #[test]
 fn a_greedy_key_is_named() {
     let mut random = Random(5);

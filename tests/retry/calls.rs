@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use tower_keep::{
-    Rejected, RejectedKind,
+    Deadline, Rejected, RejectedKind,
     algorithm::{Backoff, Budget, Jitter, RetryBudget, RetryThrottle, WindowedBudget},
     bulkhead::BulkheadLayer,
     protocol::{Always, Chosen, ErrIsFailure, Plain, Protocol, Replay, http as keep_http},
@@ -678,6 +678,36 @@ async fn a_rejection_is_retried_when_it_says_if_asked_for() {
         let snapshot = layer.handle().snapshot();
         assert_eq!(snapshot.rejected, 2 - calls as u64, "{kind:?}");
         assert_eq!(snapshot.budget, Some(10), "the first such retry is free");
+    }
+}
+
+/// A stall delays the timer of the backoff beyond the deadline.
+#[tokio::test(start_paused = true)]
+async fn a_retry_polled_after_its_deadline_is_not_sent() {
+    for status in [503, 0] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let own = calls.clone();
+        let peer = service_fn(move |_| {
+            own.fetch_add(1, Ordering::Relaxed);
+            async move {
+                match status {
+                    0 => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+                    _ => Ok(answer(status)),
+                }
+            }
+        });
+        let layer = client().build().unwrap();
+        let mut get = request(Method::GET);
+        get.extensions_mut()
+            .insert(Deadline::after(milliseconds(500)));
+        let mut call = pin!(layer.layer(peer).oneshot(get));
+        let waits = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(waits.is_pending());
+        tokio::time::advance(milliseconds(500)).await;
+        call.await.unwrap_err();
+        let snapshot = layer.handle().snapshot();
+        assert_eq!((snapshot.not_sent, snapshot.budget), (1, Some(10)));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 }
 

@@ -28,6 +28,7 @@ use tower_keep::{
         Chosen, Plain,
         http::{Attempt, Client, ReplayBody},
     },
+    retry::RetryLayer,
     timeout::TimeoutLayer,
 };
 
@@ -514,6 +515,75 @@ async fn no_hedge_is_sent_at_the_deadline() {
     let service = layer.layer(service_fn(move |request| own.clone().answer(request)));
     assert!(total.layer(service).oneshot(get()).await.is_err());
     assert_eq!(upstream.came(), 1);
+}
+
+/// The service is ready again only when the deadline has passed: no answer would be in time.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_ready_after_the_deadline_is_not_sent() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|_| Step::Answers(DELAY * 4, StatusCode::SERVICE_UNAVAILABLE));
+    let own = upstream.clone();
+    let inner = service_fn(move |request| own.clone().answer(request));
+    let limited = tower::limit::ConcurrencyLimit::new(inner, 1);
+    let mut request = get();
+    request.extensions_mut().insert(Deadline::after(DELAY * 2));
+    let response = layer.layer(limited).oneshot(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), upstream.came()), (503, 1));
+    assert_eq!(layer.handle().snapshot().sent, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_readiness_ends_with_the_deadline() {
+    let layer = hedge().build().unwrap();
+    let upstream = upstream(|_| Step::Answers(DELAY / 2, StatusCode::SERVICE_UNAVAILABLE));
+    let own = upstream.clone();
+    let inner = service_fn(move |request| own.clone().answer(request));
+    let limited = tower::limit::ConcurrencyLimit::new(inner, 1);
+    // Takes the only place once the first attempt has ended.
+    let mut other = limited.clone();
+    let mut call = layer.layer(limited);
+    let call = call.ready().await.unwrap();
+    let other = tokio::spawn(async move {
+        let ready = other.ready().await.map(drop);
+        pending::<()>().await;
+        ready
+    });
+    yield_now().await;
+    let start = Instant::now();
+    let mut request = get();
+    request.extensions_mut().insert(Deadline::after(DELAY * 2));
+    let response = call.call(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), upstream.came()), (503, 1));
+    assert!(within(start.elapsed(), 100), "{:?}", start.elapsed());
+    other.abort();
+}
+
+/// The first attempt of a retry's second try once said that it was the first of all.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_counts_on_from_the_retry_above() {
+    let plain = Client::new().attempt_headers(true);
+    for client in [plain, plain.before_retry_async(async |head| head)] {
+        let hedge = HedgeLayer::builder().protocol(client).delay(DELAY);
+        let hedge = hedge.without_budget().build().unwrap();
+        let retry = RetryLayer::builder().protocol(client).without_budget();
+        let retry = retry.build().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let numbers = seen.clone();
+        let service = retry.layer(hedge.layer(service_fn(
+            move |request: Request<ReplayBody<ReplayBody<Full<Bytes>>>>| {
+                let told = &request.headers()["x-envoy-attempt-count"];
+                let told: u32 = told.to_str().unwrap().parse().unwrap();
+                assert_eq!(Attempt::of(request.extensions()), Attempt(told));
+                numbers.lock().unwrap().push(told);
+                async {
+                    sleep(DELAY * 2).await;
+                    Err::<Response<Full<Bytes>>, BoxError>("broken".into())
+                }
+            },
+        )));
+        service.oneshot(get()).await.unwrap_err();
+        assert_eq!(*seen.lock().unwrap(), [1, 2, 2, 3, 3, 4]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! A call through a list of backends.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 use tower::BoxError;
@@ -178,14 +178,11 @@ where
         if let Some(rewrite) = &backend.rewrite {
             rewrite(&mut request);
         }
-        let mut attempt = Resend::new(backend.service(), request, token);
+        // At the end of the time nothing is sent: the timer around this call ends it.
+        let mut attempt = Resend::new(backend.service(), request, token).before(self.until);
         let tell = |request: &mut P::Request| protocol.tell_remaining(request);
         self.asked = Some(place);
         let polled = poll_fn(|cx| {
-            // At the end of the time nothing is sent: the timer around this call ends it.
-            if !attempt.is_sent() && self.until.is_some_and(clock::has_passed) {
-                return Poll::Pending;
-            }
             let polled = attempt.poll(cx, |_, _, _| (), tell);
             self.is_sent = attempt.is_sent();
             polled

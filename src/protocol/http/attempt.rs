@@ -6,6 +6,8 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 /// the requests that it replays.
 ///
 /// The first attempt has no extension, so that it costs nothing. [`Attempt::of`] returns 1 for it.
+/// A layer beneath another one that sends calls again, as a [hedge](crate::hedge) beneath a retry,
+/// counts on from the number that it finds.
 ///
 /// ```
 /// use tower_keep::protocol::http::Attempt;
@@ -20,6 +22,13 @@ impl Attempt {
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
         extensions.get().copied().unwrap_or(Self(1))
+    }
+
+    /// Returns the number of a layer's `attempt`, counted from 1, at a request whose number is
+    /// that of these extensions before.
+    pub(super) fn counted_on(extensions: &Extensions, attempt: u32) -> Self {
+        let Self(before) = Self::of(extensions);
+        Self(before.saturating_add(attempt.saturating_sub(1)))
     }
 
     /// Writes the number for the upstream, in place of the caller's fields.

@@ -333,13 +333,16 @@ impl<K> Client<K> {
     /// Writes an attempt's number and its remaining time, for inner layers and the upstream.
     #[inline]
     pub(in crate::protocol) fn number_request<B>(&self, request: &mut Request<B>, attempt: u32) {
-        // An extension costs an allocation, so the first attempt has none.
-        if attempt > 1 {
-            request.extensions_mut().insert(Attempt(attempt));
-            self.change_head(request);
-        }
-        if self.attempt_headers {
-            Attempt(attempt).write(request.headers_mut());
+        if attempt > 1 || self.attempt_headers {
+            let number = Attempt::counted_on(request.extensions(), attempt);
+            // An extension costs an allocation, so the first attempt has none.
+            if attempt > 1 {
+                request.extensions_mut().insert(number);
+                self.change_head(request);
+            }
+            if self.attempt_headers {
+                number.write(request.headers_mut());
+            }
         }
         self.tell_deadline(request);
     }

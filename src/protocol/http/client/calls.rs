@@ -127,9 +127,13 @@ impl<K> Client<K> {
         attempt: u32,
     ) -> Option<Changing> {
         let change = self.changing?;
-        request.extensions_mut().insert(Attempt(attempt));
+        let before = Attempt::of(request.extensions());
+        let number = Attempt::counted_on(request.extensions(), attempt);
+        request.extensions_mut().insert(number);
         let (mut head, ()) = Request::new(()).into_parts();
         swap(&mut head, request);
+        // Kept in the request, which is without its head now: numbering it counts on from there.
+        request.extensions_mut().insert(before);
         Some(change(head))
     }
 
@@ -140,7 +144,9 @@ impl<K> Client<K> {
         to: Box<dyn Any + Send>,
     ) {
         if let Ok(mut head) = to.downcast::<Parts>() {
+            let before = Attempt::of(request.extensions());
             swap(&mut head, request);
+            request.extensions_mut().insert(before);
         }
     }
 
