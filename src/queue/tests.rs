@@ -16,6 +16,15 @@ use crate::{
     ambient::clock::Clock,
 };
 
+#[test]
+fn a_waiter_looks_again_when_a_place_is_overdue() {
+    let found = |due| Blocked::unless(|| false, || Some((0, due)), 40);
+    assert_eq!(found(100), Err(Blocked::UntilOverdue(60)));
+    // Overdue already, and not yet taken back.
+    assert_eq!(found(40), Err(Blocked::UntilOverdue(1)));
+    assert_eq!(found(u64::MAX), Err(Blocked::UntilRelease));
+}
+
 /// A rate limit as a resource, as the layers use it.
 struct Limited(TokenBucket);
 

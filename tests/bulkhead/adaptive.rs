@@ -154,6 +154,32 @@ async fn a_panic_of_an_algorithm_leaks_no_place() {
     assert_eq!((snapshot.in_flight, snapshot.limit), (0, 30));
 }
 
+/// Wants as little as possible.
+#[derive(Debug)]
+struct Least;
+
+impl AdaptiveLimit for Least {
+    fn initial(&self) -> usize {
+        30
+    }
+
+    fn update(&mut self, _: &Window) -> usize {
+        0
+    }
+
+    fn fresh(&self) -> Box<dyn AdaptiveLimit> {
+        Box::new(Self)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_least_limit_is_one_call() {
+    let layer = BulkheadLayer::builder(500).adaptive(Least);
+    let layer = layer.build().unwrap();
+    press(layer.layer(service_fn(work)), 10, Duration::from_secs(5)).await;
+    assert_eq!(limit(&layer.handle()), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_key_learns_its_own_limit() {
     let layer = BulkheadLayer::builder(500)

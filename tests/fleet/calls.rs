@@ -1,5 +1,7 @@
 //! One limit: what calls find.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, advance, sleep};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
@@ -37,6 +39,11 @@ async fn a_warm_call_does_not_wait_for_the_store() {
     assert!(waited < 30, "{waited} of 1000 waited, the first ones");
     let fleet = layer.handle().fleet().unwrap().snapshot();
     assert!(fleet.exchanges < 120, "{fleet:?}");
+    // What was not spent has ended by then.
+    sleep(Duration::from_secs(60)).await;
+    let fleet = layer.handle().fleet().unwrap().snapshot();
+    assert!(fleet.unspent > 0, "{fleet:?}");
+    assert_eq!(fleet.leased, 1000 + fleet.unspent, "{fleet:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -300,6 +300,8 @@ async fn our_own_rejections_are_not_retried() {
         .unwrap();
     layer.layer(full).oneshot(1).await.unwrap_err();
     assert_eq!(calls.load(Ordering::Relaxed), 1);
+    let now = layer.handle().snapshot();
+    assert_eq!((now.rejected, now.not_retryable), (1, 0), "{now:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -316,7 +316,23 @@ async fn without_budget_there_is_no_hedge() {
     send(&layer, &upstream, get()).await.unwrap();
     assert_eq!(upstream.came(), 2);
     send(&layer, &upstream, get()).await.unwrap();
-    assert_eq!((upstream.came(), layer.handle().snapshot().sent), (3, 1));
+    let now = layer.handle().snapshot();
+    assert_eq!((upstream.came(), now.sent, now.budget_denied), (3, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_due_hedge_without_a_token_is_counted() {
+    let budget = RetryBudget::new(1, 0.1).unwrap();
+    let layer = hedge().budget(budget).build().unwrap();
+    let upstream = upstream(|_| Step::Answers(DELAY * 3, StatusCode::OK));
+    let [one, other] = [(); 2].map(|()| send(&layer, &upstream, get()));
+    let (one, other) = tokio::join!(one, other);
+    assert_eq!(
+        (one.unwrap().0, other.unwrap().0),
+        (StatusCode::OK, StatusCode::OK)
+    );
+    let now = layer.handle().snapshot();
+    assert_eq!((now.sent, now.budget_denied), (1, 1), "{now:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -614,9 +630,20 @@ async fn each_hedge_waits_for_readiness() {
 }
 
 #[test]
+fn a_delay_is_from_a_tenth_of_a_millisecond_to_an_hour() {
+    for delay in [Duration::from_micros(100), Duration::from_secs(3600)] {
+        let builder = HedgeLayer::builder().delay(delay).protocol(Plain::new());
+        let layer = builder.build().unwrap();
+        assert_eq!(layer.handle().config().delay, delay);
+    }
+}
+
+#[test]
 fn bad_settings_are_errors_that_name_the_fix() {
     for builder in [
         HedgeLayer::builder().delay(Duration::ZERO),
+        HedgeLayer::builder().delay(Duration::from_micros(99)),
+        HedgeLayer::builder().delay(Duration::from_secs(3600) + Duration::from_nanos(1)),
         HedgeLayer::builder().delay(Duration::MAX),
         HedgeLayer::builder().quantile(f64::NAN),
         HedgeLayer::builder().quantile(1.0),
@@ -712,12 +739,15 @@ async fn hedging_stops_while_all_calls_are_late() {
     for _ in 0..100 {
         send(&layer, &answers(10), get()).await.unwrap();
     }
-    let before = layer.handle().snapshot().sent;
+    let before = layer.handle().snapshot();
+    assert_eq!(before.suppressed, 0, "no call was late");
     for _ in 0..30 {
         send(&layer, &answers(500), get()).await.unwrap();
     }
     let now = layer.handle().snapshot();
-    assert!(now.sent - before < 5 && now.suppressed >= 20, "{now:?}");
+    let sent = now.sent - before.sent;
+    let due = 20..=30 - sent;
+    assert!(sent < 5 && due.contains(&now.suppressed), "{now:?}");
     // And goes on once they are not.
     for _ in 0..40 {
         send(&layer, &answers(10), get()).await.unwrap();

@@ -121,7 +121,15 @@ fn each_cost_up_to_the_named_burst_can_pass() {
 fn a_debt_that_is_sent_again_counts_once() {
     let (terms, mut store) = (terms(100, 100), Prepaid::new());
     let room = |store: &mut Prepaid| store.exchange(&terms, want(0, 0), 0).room;
-    for (process, number, left) in [(1, 1, 40), (1, 1, 40), (2, 1, 30), (1, 2, 20), (1, 1, 20)] {
+    for (process, number, left) in [
+        (1, 1, 40),
+        (1, 1, 40),
+        (2, 1, 30),
+        (1, 1, 30),
+        (1, 2, 20),
+        (2, 1, 20),
+        (1, 1, 20),
+    ] {
         store.exchange(&terms, owes(process, number, 10), 0);
         assert_eq!(room(&mut store), left, "debt {number} of process {process}");
     }

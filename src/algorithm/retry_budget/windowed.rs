@@ -232,6 +232,20 @@ mod tests {
     }
 
     #[test]
+    fn a_call_may_use_what_it_pays_in() {
+        let of_call = |ratio, calls| {
+            let budget = WindowedBudget::new(TTL, ratio, 0).unwrap();
+            (0..calls).for_each(|_| budget.deposit(0));
+            (budget.available(0), budget.available_to_call(0))
+        };
+        assert_eq!(of_call(1.0, 0), (0, 1));
+        assert_eq!(
+            [2, 3, 4].map(|calls| of_call(0.3, calls)),
+            [(0, 0), (0, 1), (1, 1)]
+        );
+    }
+
+    #[test]
     fn its_time_begins_with_its_first_use() {
         let contents = |start| {
             let budget = WindowedBudget::new(TTL, 0.3, 0).unwrap();

@@ -210,7 +210,11 @@ async fn a_response_settles_what_its_own_key_has_used() {
     let service = layer.layer(service_fn(async |order: (char, u32)| {
         Ok::<_, BoxError>(order.1)
     }));
-    let left = |tenant| layer.handle().snapshot_of(&tenant).available;
+    let left = |tenant| {
+        let now = layer.handle().snapshot_of(&tenant);
+        assert_eq!(now.waiting, 0);
+        now.available
+    };
     assert!(service.clone().oneshot(('a', 10)).await.is_ok());
     assert!(service.clone().oneshot(('b', 140)).await.is_ok());
     assert_eq!((left('a'), left('b'), left('c')), (90, 0, 100));
