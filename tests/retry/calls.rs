@@ -27,6 +27,7 @@ use tower_keep::{
     Deadline, Rejected, RejectedKind,
     algorithm::{Backoff, Budget, Jitter, RetryBudget, RetryThrottle, WindowedBudget},
     bulkhead::BulkheadLayer,
+    observe::Registry,
     protocol::{Always, Chosen, ErrIsFailure, Plain, Protocol, Replay, http as keep_http},
     retry::{RetryBuilder, RetryLayer},
     timeout::TimeoutLayer,
@@ -294,14 +295,17 @@ async fn our_own_rejections_are_not_retried() {
         counted.fetch_add(1, Ordering::Relaxed);
         async { Err::<u32, _>(Rejected::new(RejectedKind::BulkheadFull, "bulkhead")) }
     });
-    let layer = RetryLayer::builder()
-        .protocol(Plain::new().idempotent())
-        .build()
-        .unwrap();
+    let own = Registry::new();
+    let layer = own.with(|| {
+        let layer = RetryLayer::builder().protocol(Plain::new().idempotent());
+        layer.name("search").build().unwrap()
+    });
     layer.layer(full).oneshot(1).await.unwrap_err();
     assert_eq!(calls.load(Ordering::Relaxed), 1);
     let now = layer.handle().snapshot();
     assert_eq!((now.rejected, now.not_retryable), (1, 0), "{now:?}");
+    let totals = own.snapshot()[0].totals;
+    assert_eq!((totals.ignored, totals.failure), (1, 0), "{totals:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_keep::{
-    Deadline,
+    Deadline, Rejected, RejectedKind,
     algorithm::{Budget, RetryBudget},
     circuit_breaker::CircuitBreakerLayer,
     hedge::{HedgeBuilder, HedgeLayer},
@@ -303,6 +303,28 @@ async fn when_all_have_failed_the_last_failure_stands() {
     assert_eq!((upstream.came(), layer.handle().snapshot().lost), (3, 1));
     let refused = self::upstream(|_| Step::Breaks(Duration::ZERO));
     assert!(send(&layer, &refused, get()).await.is_err());
+}
+
+/// A rejection says less than the failure of an attempt that was sent, whichever comes last.
+#[tokio::test(start_paused = true)]
+async fn a_rejected_hedge_leaves_the_failure() {
+    let layer = hedge().build().unwrap();
+    let came = Arc::new(AtomicUsize::new(0));
+    let counted = came.clone();
+    let service = layer.layer(service_fn(move |_: Request<_>| {
+        let number = counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            sleep(DELAY * 2).await;
+            if number > 0 {
+                let full = Rejected::new(RejectedKind::BulkheadFull, "bulkhead");
+                return Err(BoxError::from(full));
+            }
+            let failed = Response::builder().status(503);
+            Ok(failed.body(Full::<Bytes>::default()).unwrap())
+        }
+    }));
+    assert_eq!(service.oneshot(get()).await.unwrap().status(), 503);
+    assert_eq!(came.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
