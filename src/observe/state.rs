@@ -31,6 +31,8 @@ pub struct Instance {
 }
 
 impl Instance {
+    // Inlined, as is `with_keys`: it is large, and so made where it is kept.
+    #[inline]
     pub(crate) fn new(tally: &Tally, config: Vec<(&'static str, f64)>, state: State) -> Self {
         Self {
             totals: tally.totals(),
@@ -58,6 +60,7 @@ impl Instance {
     }
 
     /// Adds the data of its keys.
+    #[inline]
     pub(crate) fn with_keys(self, (keys, is_by_key): (Vec<KeyInstance>, bool)) -> Self {
         Self {
             keys,
