@@ -21,7 +21,7 @@ use super::{
     services::{Handler, Handlers, Handling, Services},
     world::{Sending, World},
 };
-use crate::Rejected;
+use crate::{Rejected, drill::DrillError};
 
 /// Drills over HTTP.
 #[derive(Debug)]
@@ -72,6 +72,11 @@ impl Kind for Http {
     type Handlers = Handlers<HttpUpstream>;
 
     fn upstream(world: World, handlers: &Handlers<HttpUpstream>) -> Result<HttpUpstream, BoxError> {
+        if let Some(unknown) = handlers.unknown(&world) {
+            let names = world.names();
+            let fix = format!("a handler is that of `{unknown}`, but the upstreams are {names}");
+            return Err(DrillError::setting("handler", fix).into());
+        }
         let upstream = HttpUpstream {
             world,
             services: Arc::new(handlers.of_upstreams()),
@@ -127,10 +132,12 @@ where
                 modelled: None,
             };
         }
+        let number = self.world.number(host);
         let modelled = Modelled {
-            handler: self.services.handler(host),
+            // A single upstream has any host.
+            handler: self.services.handler(self.world.name(number)),
             wire: self.services.wire,
-            sending: self.world.send(self.world.number(host)),
+            sending: self.world.send(number),
             // A handler receives the request. Without one it is dropped with its body when the call
             // ends, as by a client that sends it.
             request: request.map(Body::unseen),

@@ -122,7 +122,8 @@ impl Drill<Http> {
 
     /// Lets your own service, such as an axum `Router`, make the responses of an upstream, in
     /// virtual time. It receives the calls that the modelled [`Servers`] would have answered
-    /// successfully. The closure makes a new service for each run. It must open no sockets.
+    /// successfully. The closure makes a new service for each run. It must open no sockets. A name
+    /// that no upstream has is an error.
     pub fn handler<S, B>(
         mut self,
         upstream: impl Into<String>,

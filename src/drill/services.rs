@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tower::{BoxError, Service};
 
-use super::{Body, grpc::Wire};
+use super::{Body, grpc::Wire, world::World};
 
 /// A user's service that makes responses.
 pub(super) type Handler = Arc<dyn Fn(Request<Body>) -> Handling + Send + Sync>;
@@ -79,6 +79,12 @@ impl<U: 'static> Handlers<U> {
         }
     }
 
+    /// Returns the name of a handler that no upstream has.
+    pub(super) fn unknown(&self, world: &World) -> Option<&str> {
+        let mut names = self.of_upstreams.iter().map(|(name, _)| name.as_str());
+        names.find(|name| !world.has(name))
+    }
+
     pub(super) fn tiers(&self) -> &[(String, MakeTier<U>)] {
         &self.tiers
     }
@@ -86,10 +92,9 @@ impl<U: 'static> Handlers<U> {
 
 impl Services {
     /// Returns the service that makes the responses of a modelled upstream.
-    pub(super) fn handler(&self, host: Option<&str>) -> Option<Handler> {
+    pub(super) fn handler(&self, upstream: &str) -> Option<Handler> {
         let mut handlers = self.of_upstreams.iter();
-        let found =
-            handlers.find(|(name, _)| host.is_none_or(|host| name.eq_ignore_ascii_case(host)));
+        let found = handlers.find(|(name, _)| name.eq_ignore_ascii_case(upstream));
         found.map(|(_, handler)| handler.clone())
     }
 

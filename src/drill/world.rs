@@ -77,6 +77,28 @@ impl World {
         known.unwrap_or(0)
     }
 
+    /// Returns an upstream's name, by its index.
+    pub(super) fn name(&self, number: usize) -> &str {
+        self.0.names.get(number).map_or("", String::as_str)
+    }
+
+    /// Returns the names of all upstreams, for an error.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<_> = self
+            .0
+            .names
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect();
+        names.join(", ")
+    }
+
+    /// Returns whether an upstream has this name, in any case.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let mut names = self.0.names.iter();
+        names.any(|known| known.eq_ignore_ascii_case(name))
+    }
+
     /// Returns whether a call or a stack has used a name that no upstream has.
     pub(super) fn is_lost(&self) -> bool {
         self.lock().unknown.is_some()
@@ -90,13 +112,7 @@ impl World {
         let Some(unknown) = self.lock().unknown.clone() else {
             return Ok(());
         };
-        let names: Vec<_> = self
-            .0
-            .names
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect();
-        let names = names.join(", ");
+        let names = self.names();
         let fix = format!(
             "a call goes to `{unknown}`, but the upstreams are {names}: add it, or change the host"
         );

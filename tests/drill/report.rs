@@ -1,15 +1,23 @@
 //! The drill, used as its users do.
 
-use std::{collections::HashMap, hash::BuildHasher, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, routing::get};
-use http::Request;
+use http::{Request, Response};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
     bulkhead::BulkheadLayer,
     circuit_breaker::CircuitBreakerLayer,
     drill::{
-        Bursts, Drill, Exponential, HttpUpstream, Measure, PlainUpstream, Poisson, Reached,
+        Body, Bursts, Drill, Exponential, HttpUpstream, Measure, PlainUpstream, Poisson, Reached,
         Servers, Steady, Trouble, ms, secs,
     },
     protocol::Plain,
@@ -446,6 +454,31 @@ fn a_call_to_an_unknown_host_is_an_error() {
                 add it, or change the host";
     assert_eq!(error, text);
     assert!(drill("STOCK").try_run().is_ok());
+}
+
+#[test]
+fn a_handler_of_an_unknown_upstream_is_an_error() {
+    let answers = Arc::new(AtomicUsize::new(0));
+    let drill = |name: &'static str| {
+        let answers = answers.clone();
+        let handler = service_fn(move |_: Request<Body>| {
+            answers.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, BoxError>(Response::new(Body::default())) }
+        });
+        short()
+            .traffic(Steady::per_second(1), |_| Request::get("http://10.0.0.1/"))
+            .handler(name, move || handler.clone())
+            .seeds(0..1)
+    };
+    let error = drill("sop").try_run().unwrap_err().to_string();
+    assert!(
+        error.ends_with("a handler is that of `sop`, but the upstreams are `shop`"),
+        "{error}"
+    );
+    assert_eq!(answers.load(Ordering::Relaxed), 0);
+    // A single upstream answers calls to any host, and so does its handler.
+    assert!(drill("SHOP").try_run().is_ok());
+    assert!(answers.load(Ordering::Relaxed) > 0);
 }
 
 #[test]
