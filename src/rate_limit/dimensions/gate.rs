@@ -278,10 +278,11 @@ impl<const N: usize> Quoted for Told<'_, N> {
         }
     }
 
-    fn wait(&self, now: &Now) -> Duration {
+    fn wait(&self, now: &Now) -> Option<Duration> {
         let now = now.by(&self.state.clock);
+        self.state.fits(&self.costs).ok()?;
         let over = self.state.longest(&self.costs, &[0; N], now);
-        over.and_then(|over| over.wait()).unwrap_or_default()
+        Some(over.and_then(|over| over.wait()).unwrap_or_default())
     }
 }
 
