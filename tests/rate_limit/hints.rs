@@ -13,7 +13,7 @@ use tower_keep::{
     },
     gate::GateLayer,
     protocol::Plain,
-    rate_limit::RateLimitLayer,
+    rate_limit::{Dimension, RateLimitLayer},
 };
 
 /// A key and a cost.
@@ -161,5 +161,46 @@ async fn a_cost_that_a_later_limit_never_admits_is_told() {
             );
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_off_lengthens_no_hint() {
+    let cost = |ask: &Ask| ask.1;
+    let first = || {
+        let first = RateLimitLayer::builder(Rate::per_second(10)).burst(2);
+        first.cost(cost).gate().unwrap()
+    };
+    let off = || {
+        RateLimitLayer::builder(Rate::per_hour(1))
+            .burst(1)
+            .enabled(false)
+    };
+    let table = off().keyed_by(|ask: &Ask| Some(ask.0)).cost(cost);
+    let per_key = off().per_key(
+        |ask: &Ask| Some(ask.0),
+        |_| TokenBucket::new(Rate::per_hour(1), 1),
+    );
+    let dimensions = RateLimitLayer::dimensions([Dimension::new("units", Rate::per_hour(1))])
+        .cost(|ask: &Ask| [u64::from(ask.1)])
+        .enabled(false);
+    let (whole, table) = (off().cost(cost).gate().unwrap(), table.gate().unwrap());
+    let (per_key, dimensions) = (
+        per_key.cost(cost).gate().unwrap(),
+        dimensions.gate().unwrap(),
+    );
+    let plain = Plain::new;
+    for calls in [
+        over_good(GateLayer::new((first(), whole)).protocol(plain())),
+        over_good(GateLayer::new((first(), table)).protocol(plain())),
+        over_good(GateLayer::new((first(), per_key)).protocol(plain())),
+        over_good(GateLayer::new((first(), dimensions)).protocol(plain())),
+    ] {
+        ask(&calls, (0, 2)).await.unwrap();
+        let hint = Some(Duration::from_millis(200));
+        assert_eq!(
+            ask(&calls, (0, 2)).await,
+            Err((RejectedKind::RateLimited, hint))
+        );
     }
 }

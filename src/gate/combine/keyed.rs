@@ -224,6 +224,7 @@ where
             LimitedCall::Sent(KeyedPass(Some((place, pass)))) => {
                 self.of(place).limits(LimitedCall::Sent(pass), visit);
             }
+            LimitedCall::Unsent(..) if !self.parts.enabled => {}
             // No limit is advertised, so no look-up is needed.
             LimitedCall::Unsent(_, Visit::ForQuotas) if !self.parts.advertises => {}
             LimitedCall::Unsent(inquiry, why) => {

@@ -243,10 +243,11 @@ where
     ) {
         let settings = &self.state.settings;
         let costs = match call {
+            _ if !settings.enabled => return,
             LimitedCall::Unsent(inquiry, Visit::ForWait) => {
                 self.asked(inquiry.request, inquiry.asked).0
             }
-            _ if settings.advertise.is_on && settings.enabled => [0; N],
+            _ if settings.advertise.is_on => [0; N],
             _ => return,
         };
         visit(&Told {
