@@ -4,7 +4,10 @@
 use std::{io, sync::Arc, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::time::{Instant, advance};
+use tokio::{
+    task::yield_now,
+    time::{Instant, advance},
+};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_keep::{
     Rejected, RejectedKind,
@@ -162,6 +165,24 @@ async fn a_cost_that_a_later_limit_never_admits_is_told() {
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_vain_is_told_of_both_limits() {
+    let cost = |ask: &Ask| ask.1;
+    let first = RateLimitLayer::builder(Rate::per_second(10)).burst(1);
+    let first = first.max_wait(SECOND / 2).cost(cost).gate().unwrap();
+    let second = RateLimitLayer::builder(Rate::per_minute(1)).burst(1);
+    let (handle, second) = (first.handle(), second.cost(cost).gate().unwrap());
+    let calls = over_good(GateLayer::new((first, second)).protocol(Plain::new()));
+    ask(&calls, (0, 1)).await.unwrap();
+    let waiting = calls.clone();
+    let waiting = tokio::spawn(async move { ask(&waiting, (0, 1)).await });
+    yield_now().await;
+    assert!(!waiting.is_finished());
+    handle.close_for(SECOND);
+    let expected = Err((RejectedKind::RateLimited, Some(60 * SECOND)));
+    assert_eq!(waiting.await.unwrap(), expected);
 }
 
 #[tokio::test(start_paused = true)]

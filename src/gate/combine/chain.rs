@@ -255,7 +255,12 @@ where
                     let pass = match self.first.poll_ticket(first, own, cx, now) {
                         TicketPoll::Granted(pass) => pass,
                         TicketPoll::Queued => return TicketPoll::Queued,
-                        TicketPoll::Rejected(rejected) => return TicketPoll::Rejected(rejected),
+                        TicketPoll::Rejected(rejected) => {
+                            *ticket = ChainTicket::Over;
+                            let second = inquiry.of(|asked| &mut asked.1);
+                            let rejected = lengthen(rejected, &self.second, second, now);
+                            return TicketPoll::Rejected(rejected);
+                        }
                     };
                     *ticket = ChainTicket::Over;
                     match self.admit_second(pass, &mut inquiry, false, now) {
