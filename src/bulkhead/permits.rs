@@ -204,8 +204,8 @@ impl Quoted for AdvertisedPermits<'_> {
     }
 
     /// Returns zero, because a permit may become free at any time.
-    fn wait(&self, _: &Now) -> Duration {
-        Duration::ZERO
+    fn wait(&self, _: &Now) -> Option<Duration> {
+        Some(Duration::ZERO)
     }
 }
 

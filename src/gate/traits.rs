@@ -160,8 +160,8 @@ pub trait Quoted {
     /// Adds the limit and what is left of it, in a form that a protocol can write.
     fn quotas(&self, now: &Now, quotas: &mut Vec<Quota>);
 
-    /// Returns how long until the call would fit.
-    fn wait(&self, now: &Now) -> Duration;
+    /// Returns how long until the call would fit. `None` if it never does.
+    fn wait(&self, now: &Now) -> Option<Duration>;
 }
 
 /// A call whose limits are visited, and why.

@@ -163,9 +163,10 @@ impl Quoted for CallsLimit<'_> {
         self.bucket.quotas(self.settings, now, quotas);
     }
 
-    fn wait(&self, now: &Now) -> Duration {
+    fn wait(&self, now: &Now) -> Option<Duration> {
         let BucketRef { limit, clock, .. } = self.bucket;
-        limit.wait_for(self.cost, 0, now.by(clock))
+        let fits = self.cost <= limit.largest_cost();
+        fits.then(|| limit.wait_for(self.cost, 0, now.by(clock)))
     }
 }
 

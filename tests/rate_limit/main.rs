@@ -4,6 +4,7 @@
 mod accuracy;
 mod dimensions;
 mod dimensions_of_keys;
+mod hints;
 mod shared;
 mod waiters;
 mod waiting;

@@ -8,6 +8,7 @@ use crate::{
     gate::{
         Admission, Admit, CallEvent, Closes, Completion, Gate, Inquiry, LimitedCall, Quoted, Read,
         TicketPoll, Unsent, Visit,
+        combine::held::{HeldPass, HeldTicket},
     },
     protocol::Hint,
 };
@@ -45,13 +46,6 @@ pub trait IntoGate {
     fn into_gate(self) -> Self::Gate;
 }
 
-/// A pass that is given back unless it is taken, since a later gate may reject or panic.
-struct Returned<'a, G: Gate> {
-    gate: &'a G,
-    pass: G::Pass,
-    now: &'a Now,
-}
-
 impl<A: Gate, B: Gate> Chain<A, B> {
     pub(crate) fn new(first: A, second: B) -> Self {
         Self { first, second }
@@ -71,11 +65,7 @@ impl<A: Gate, B: Gate> Chain<A, B> {
         A: Admit<Req>,
         B: Admit<Req>,
     {
-        let held = Returned {
-            gate: &self.first,
-            pass: first,
-            now,
-        };
+        let held = HeldPass::new(&self.first, first, now);
         match self.second.admit(inquiry.of(|asked| &mut asked.1), now) {
             Admission::Granted(second) => Admission::Granted((held.take(), second)),
             Admission::Queued(ticket) => {
@@ -92,13 +82,35 @@ impl<A: Gate, B: Gate> Chain<A, B> {
         }
     }
 
+    /// Lets a call wait for the first gate, unless the second never admits it.
+    #[cold]
+    fn queued<Req>(
+        &self,
+        ticket: A::Ticket,
+        inquiry: &mut Inquiry<'_, Req, (A::Asked, B::Asked)>,
+        now: &Now,
+    ) -> Admission<(A::Pass, B::Pass), ChainTicket<A, B>>
+    where
+        A: Admit<Req>,
+        B: Admit<Req>,
+    {
+        let held = HeldTicket::new(&self.first, ticket, now);
+        if wait_of(&self.second, inquiry.of(|asked| &mut asked.1), now).is_some() {
+            return Admission::Queued(ChainTicket::First(held.take()));
+        }
+        let second = inquiry.of(|asked| &mut asked.1);
+        match self.second.admit(second, now) {
+            Admission::Rejected(rejected) => return Admission::Rejected(rejected),
+            // Changed meanwhile: it may admit the call.
+            Admission::Granted(pass) => self.second.give_back(pass, Unsent::Abandoned, now),
+            Admission::Queued(ticket) => self.second.leave(ticket, now),
+        }
+        Admission::Queued(ChainTicket::First(held.take()))
+    }
+
     /// Asks the first gate again, once the second has admitted a call that waited for it.
     fn renew_first(&self, pass: (A::Pass, B::Pass), now: &Now) -> TicketPoll<(A::Pass, B::Pass)> {
-        let mut held = Returned {
-            gate: self,
-            pass,
-            now,
-        };
+        let mut held = HeldPass::new(self, pass, now);
         match self.first.renew(&mut held.pass.0, now) {
             Ok(()) => TicketPoll::Granted(held.take()),
             Err(rejected) => TicketPoll::Rejected(rejected),
@@ -106,7 +118,22 @@ impl<A: Gate, B: Gate> Chain<A, B> {
     }
 }
 
-/// Raises the `retry_after` of a rejection to what another gate needs too.
+/// Returns how long another gate needs until a call fits, or `None` if it never does.
+fn wait_of<G: Admit<Req>, Req>(
+    other: &G,
+    inquiry: Inquiry<'_, Req, G::Asked>,
+    now: &Now,
+) -> Option<Duration> {
+    let mut longest = Some(Duration::ZERO);
+    let call = LimitedCall::Unsent(inquiry, Visit::ForWait);
+    other.limits(call, &mut |limit| {
+        longest = longest.and_then(|longest| Some(longest.max(limit.wait(now)?)));
+    });
+    longest
+}
+
+/// Raises the `retry_after` of a rejection to what another gate needs too. A call that the other
+/// gate never admits need not come back.
 fn lengthen<G: Admit<Req>, Req>(
     mut rejected: Box<Rejected>,
     other: &G,
@@ -114,9 +141,11 @@ fn lengthen<G: Admit<Req>, Req>(
     now: &Now,
 ) -> Box<Rejected> {
     if rejected.kind == RejectedKind::RateLimited {
-        let mut wait = Duration::ZERO;
-        let call = LimitedCall::Unsent(inquiry, Visit::ForWait);
-        other.limits(call, &mut |limit| wait = wait.max(limit.wait(now)));
+        let Some(wait) = wait_of(other, inquiry, now) else {
+            rejected.kind = RejectedKind::CostTooHigh;
+            (rejected.retry_after, rejected.dimension) = (None, None);
+            return rejected;
+        };
         rejected.retry_after = rejected.retry_after.map(|own| own.max(wait));
     }
     rejected
@@ -160,11 +189,8 @@ impl<A: Gate, B: Gate> Gate for Chain<A, B> {
     }
 
     fn renew(&self, (first, second): &mut Self::Pass, now: &Now) -> Result<(), Box<Rejected>> {
-        let mut held = Returned {
-            gate: self,
-            pass: (mem::take(first), mem::take(second)),
-            now,
-        };
+        let pass = (mem::take(first), mem::take(second));
+        let mut held = HeldPass::new(self, pass, now);
         self.first.renew(&mut held.pass.0, now)?;
         self.second.renew(&mut held.pass.1, now)?;
         (*first, *second) = held.take();
@@ -207,7 +233,7 @@ where
     ) -> Admission<Self::Pass, Self::Ticket> {
         match self.first.admit(inquiry.of(|asked| &mut asked.0), now) {
             Admission::Granted(pass) => self.admit_second(pass, &mut inquiry, true, now),
-            Admission::Queued(ticket) => Admission::Queued(ChainTicket::First(ticket)),
+            Admission::Queued(ticket) => self.queued(ticket, &mut inquiry, now),
             Admission::Rejected(rejected) => {
                 let second = inquiry.of(|asked| &mut asked.1);
                 Admission::Rejected(lengthen(rejected, &self.second, second, now))
@@ -229,7 +255,12 @@ where
                     let pass = match self.first.poll_ticket(first, own, cx, now) {
                         TicketPoll::Granted(pass) => pass,
                         TicketPoll::Queued => return TicketPoll::Queued,
-                        TicketPoll::Rejected(rejected) => return TicketPoll::Rejected(rejected),
+                        TicketPoll::Rejected(rejected) => {
+                            *ticket = ChainTicket::Over;
+                            let second = inquiry.of(|asked| &mut asked.1);
+                            let rejected = lengthen(rejected, &self.second, second, now);
+                            return TicketPoll::Rejected(rejected);
+                        }
                     };
                     *ticket = ChainTicket::Over;
                     match self.admit_second(pass, &mut inquiry, false, now) {
@@ -278,23 +309,6 @@ impl<A: Read<Res>, B: Read<Res>, Res> Read<Res> for Chain<A, B> {
     fn read(&self, (first, second): &mut Self::Pass, response: &Res, now: &Now) {
         self.first.read(first, response, now);
         self.second.read(second, response, now);
-    }
-}
-
-impl<G: Gate> Returned<'_, G> {
-    #[inline(always)]
-    fn take(mut self) -> G::Pass {
-        let pass = mem::take(&mut self.pass);
-        mem::forget(self);
-        pass
-    }
-}
-
-impl<G: Gate> Drop for Returned<'_, G> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        let pass = mem::take(&mut self.pass);
-        self.gate.give_back(pass, Unsent::Abandoned, self.now);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A gate for each key.
 
-use std::{fmt, hash::Hash, ops::ControlFlow, sync::Arc, task::Context};
+use std::{fmt, hash::Hash, ops::ControlFlow, sync::Arc, task::Context, time::Duration};
 
 use crate::{
     Rejected,
@@ -15,7 +15,7 @@ use crate::{
         },
     },
     keyed::{FindKey, HasKey, Missing, partitions::Partition},
-    protocol::Hint,
+    protocol::{Hint, Quota},
 };
 
 /// A gate per key, where a closure `F` finds the key in requests. A gate of a key rejects only that
@@ -224,6 +224,7 @@ where
             LimitedCall::Sent(KeyedPass(Some((place, pass)))) => {
                 self.of(place).limits(LimitedCall::Sent(pass), visit);
             }
+            LimitedCall::Unsent(..) if !self.parts.enabled => {}
             // No limit is advertised, so no look-up is needed.
             LimitedCall::Unsent(_, Visit::ForQuotas) if !self.parts.advertises => {}
             LimitedCall::Unsent(inquiry, why) => {
@@ -233,8 +234,15 @@ where
                     (None, Missing::Share) => None,
                     (None, _) => return,
                 };
-                self.of(&place)
-                    .limits(LimitedCall::Unsent(inquiry, why), visit);
+                let is_certain = place.is_some() || key.is_none();
+                let limit = self.of(&place);
+                limit.limits(
+                    LimitedCall::Unsent(inquiry, why),
+                    &mut |limit| match is_certain {
+                        true => visit(limit),
+                        false => visit(&NewKey(limit)),
+                    },
+                );
             }
         }
     }
@@ -293,6 +301,20 @@ impl<F: HasKey<Key: Send + Sync>, G: Keyable> Keyed<F, G> {
             Admission::Queued(ticket) => self.leave(ticket, now),
             Admission::Rejected(_) => {}
         }
+    }
+}
+
+/// The limit that keys without their own share, for a key that has no limit yet. It may get its
+/// own, which may admit what this one never admits.
+struct NewKey<'a>(&'a dyn Quoted);
+
+impl Quoted for NewKey<'_> {
+    fn quotas(&self, now: &Now, quotas: &mut Vec<Quota>) {
+        self.0.quotas(now, quotas);
+    }
+
+    fn wait(&self, now: &Now) -> Option<Duration> {
+        Some(self.0.wait(now).unwrap_or_default())
     }
 }
 

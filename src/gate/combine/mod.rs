@@ -2,6 +2,7 @@
 
 mod asking;
 mod chain;
+mod held;
 mod keyed;
 mod keyed_handle;
 mod keyed_parts;

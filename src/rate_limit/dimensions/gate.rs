@@ -243,10 +243,11 @@ where
     ) {
         let settings = &self.state.settings;
         let costs = match call {
+            _ if !settings.enabled => return,
             LimitedCall::Unsent(inquiry, Visit::ForWait) => {
                 self.asked(inquiry.request, inquiry.asked).0
             }
-            _ if settings.advertise.is_on && settings.enabled => [0; N],
+            _ if settings.advertise.is_on => [0; N],
             _ => return,
         };
         visit(&Told {
@@ -278,10 +279,11 @@ impl<const N: usize> Quoted for Told<'_, N> {
         }
     }
 
-    fn wait(&self, now: &Now) -> Duration {
+    fn wait(&self, now: &Now) -> Option<Duration> {
         let now = now.by(&self.state.clock);
+        self.state.fits(&self.costs).ok()?;
         let over = self.state.longest(&self.costs, &[0; N], now);
-        over.and_then(|over| over.wait()).unwrap_or_default()
+        Some(over.and_then(|over| over.wait()).unwrap_or_default())
     }
 }
 

@@ -361,6 +361,7 @@ impl<F: Key<Req>, Req> Admit<Req> for TableGate<F> {
                 (taken.hash, 0)
             }
             LimitedCall::Sent(_) => return,
+            LimitedCall::Unsent(..) if !settings.enabled => return,
             LimitedCall::Unsent(_, Visit::ForQuotas) if !settings.advertise.is_on => return,
             LimitedCall::Unsent(inquiry, _) => {
                 let cost = inquiry.demand.cost;
