@@ -164,8 +164,8 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
         self
     }
 
-    /// Sets how long all the probes may be in flight before the circuit opens again. Default: the
-    /// open time.
+    /// Sets how long all the probes may be in flight before the circuit opens again: longer than
+    /// the slowest good answer takes. Default: the open time, in a stack 5 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.values.config.lease = Some(lease);
         self

@@ -95,7 +95,7 @@ pub struct CircuitBreakerSettings<In: BreakerContext = Alone> {
     /// The verdict on probes. Default `"rate"`.
     #[serde(deserialize_with = "choice")]
     pub verdict: Verdict,
-    /// The longest time in flight of a probe. Default: as long as `open_for`.
+    /// The longest time in flight of a probe. Default: as long as `open_for`, in a stack `"5s"`.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub lease: Option<HumanDuration>,
     /// The time until all calls are admitted again. Default `"0s"`: at once.

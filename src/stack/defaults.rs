@@ -31,12 +31,16 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// own: see the table of `cargo bench --bench simulation`. One probe: with a thousand clients that
 /// call once a second, three probes each would be most of the load. Few calls: such clients need
 /// ten seconds for ten calls.
+///
+/// A probe has half of the window, and not just the open time: that is the longest attempt that
+/// the window allows. With less, an upstream that takes longer would never close its circuit.
 pub(crate) fn circuit_breaker_config() -> BreakerConfig {
     BreakerConfig {
         open_for: Duration::from_millis(500),
         growing: true,
         max_open: Some(Duration::from_secs(1)),
         probes: 1,
+        lease: Some(Duration::from_secs(5)),
         min_calls: 8,
         consecutive_failures: Some(10),
         ..BreakerConfig::default()

@@ -2,6 +2,7 @@
 #![cfg(feature = "layers")]
 
 mod calls;
+mod in_stacks;
 mod keyed;
 mod keyed_throttle;
 mod throttle;

@@ -646,6 +646,7 @@ fn a_whole_stack_is_read() {
     );
     // What is not named is as in a stack, and not as by itself.
     assert_eq!(circuit.open_for, Duration::from_millis(500));
+    assert_eq!(circuit.lease, Some(Duration::from_secs(5)));
 }
 
 #[test]

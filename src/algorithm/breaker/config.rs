@@ -62,7 +62,8 @@ pub struct BreakerConfig {
     pub verdict: Verdict,
     /// The longest time that probes may be in flight, counted from the newest, before the circuit
     /// opens again. It applies once no further probe may be admitted, so that hung probes cannot
-    /// hold the circuit half-open. Default (`None`): as long as `open_for`.
+    /// hold the circuit half-open. Default (`None`): as long as `open_for`. Must be above the time
+    /// of the slowest good answer, or no probe would ever close the circuit.
     pub lease: Option<Duration>,
     /// The time after closing by probes in which the circuit comes to admit everything again, from
     /// a tenth of all calls to all of them. Default zero: at once.
