@@ -13,9 +13,13 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, future::BoxFuture, task::noop_waker};
+use futures::{
+    FutureExt,
+    future::BoxFuture,
+    task::{noop_waker, noop_waker_ref},
+};
 use tokio::time::{advance, sleep, timeout};
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
 use tower_keep::{
     Rejected, RejectedKind,
     bulkhead::BulkheadLayer,
@@ -430,6 +434,27 @@ async fn under_backpressure_a_dropped_probe_wakes_waiters() {
 async fn fail_until_half_open_unready<S: Service<Deed>>(service: &mut S) {
     fail_until_half_open(service).await;
     let _ = poll_fn(|cx| service.poll_ready(cx)).await;
+}
+
+/// Regression: a service that was ready when its circuit opened kept what it had reserved for as
+/// long as it was held back.
+#[tokio::test(start_paused = true)]
+async fn under_backpressure_a_reservation_is_given_back() {
+    let one_place = GlobalConcurrencyLimitLayer::new(1);
+    let layers = [(); 2].map(|()| builder().backpressure().build().unwrap());
+    let [mut withheld, mut other] =
+        [&layers[0], &layers[1]].map(|l| l.layer(one_place.layer(Peer)));
+    let is_ready = |service: &mut _| {
+        let mut cx = Context::from_waker(noop_waker_ref());
+        Service::<Deed>::poll_ready(service, &mut cx).is_ready()
+    };
+    assert!(is_ready(&mut withheld) && !is_ready(&mut other));
+    layers[0].handle().force_open();
+    assert!(!is_ready(&mut withheld) && is_ready(&mut other));
+    layers[0].handle().close();
+    assert!(!is_ready(&mut withheld));
+    drop(other);
+    assert!(is_ready(&mut withheld));
 }
 
 /// If all callers wait, none calls, and so no call could notice that the lease is over.

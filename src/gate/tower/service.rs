@@ -87,11 +87,19 @@ where
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), P::Error>> {
         loop {
-            if ready!(self.wait.poll_closed(&self.gate, cx)) {
-                // An inner service that hangs must not turn failing fast into hanging.
-                self.inner.release();
-                self.wait.forget();
-                return Poll::Ready(Ok(()));
+            match self.wait.poll_closed(&self.gate, cx) {
+                Poll::Ready(false) => {}
+                Poll::Ready(true) => {
+                    // An inner service that hangs must not turn failing fast into hanging.
+                    self.inner.release();
+                    self.wait.forget();
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {
+                    // It may have been ready before the gates closed, which can last for long.
+                    self.inner.release();
+                    return Poll::Pending;
+                }
             }
             if self.inner.readiness == Readiness::Spared {
                 // Most likely the next call is rejected too. Polling the service and then replacing
