@@ -175,3 +175,18 @@ async fn a_clients_stack_does_not_wait_for_an_open_circuit() {
         }
     }
 }
+
+/// Regression: a request without a host uses the circuit that such requests share, and its retry
+/// did not know that. The caller got the circuit's rejection, after the wait.
+#[tokio::test(start_paused = true)]
+async fn the_circuit_of_calls_without_a_key_counts_too() {
+    let builder = stack::client().http().retry(retry);
+    let stack = builder.circuit_breaker(breaker).build().unwrap();
+    let service = stack.layer(unavailable());
+    let ask = || Request::get("/path").body(Empty::new()).unwrap();
+    let (answer, took) = call(&service, ask()).await;
+    assert_eq!(answer, Ok(StatusCode::SERVICE_UNAVAILABLE));
+    assert!(took <= ms(200), "{took:?}");
+    let state = stack.handle().circuit_breaker.shared().state();
+    assert_eq!(state, BreakerState::Open);
+}
