@@ -188,13 +188,16 @@ where
 
     #[inline]
     fn hold(&self, request: &Req) -> Self::Held {
-        let find = || {
+        let mut is_keyless = false;
+        let mut find = || {
             let parts = self.parts.as_ref()?;
-            let key = self.key.find(request)?;
-            parts.partitions.find_or_make(&key, &**parts)
+            let key = self.key.find(request);
+            is_keyless = key.is_none();
+            parts.partitions.find_or_make(&key?, &**parts)
         };
         HeldKey {
             partition: find(),
+            is_keyless,
             pays: self.pays,
         }
     }

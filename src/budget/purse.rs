@@ -18,7 +18,10 @@ use crate::{
         counting::{Counting, may_be_shared},
         token::{Token, budget_now},
     },
-    keyed::partitions::{Evict, Partition},
+    keyed::{
+        Keyless,
+        partitions::{Evict, Partition},
+    },
 };
 
 /// The setting for what pays for a layer's retries or hedges.
@@ -55,7 +58,7 @@ pub trait Purse {
     /// Returns the budget of its key. `None` if the call uses the layer's one budget.
     fn own(&self) -> Option<&KeyBudget>;
 
-    /// Returns its key, if that is known.
+    /// Returns its key, if that is known. [`Keyless`] if it has none.
     fn key(&self) -> Option<&dyn Any>;
 }
 
@@ -67,6 +70,8 @@ pub struct NoKey;
 #[derive(Debug)]
 pub struct HeldKey<K> {
     pub(super) partition: Option<Arc<Partition<K, KeyBudget>>>,
+    /// If true, the call has no key.
+    pub(super) is_keyless: bool,
     /// If false, the layer's one budget pays, and only the key is known.
     pub(super) pays: bool,
 }
@@ -131,8 +136,11 @@ impl<K: 'static> Purse for HeldKey<K> {
     }
 
     fn key(&self) -> Option<&dyn Any> {
-        let partition = self.partition.as_ref()?;
-        Some(partition.key())
+        match &self.partition {
+            Some(partition) => Some(partition.key()),
+            None if self.is_keyless => Some(&Keyless),
+            None => None,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         state::Settings,
     },
     gate::{Keyable, KeyedHandle, KeyedParts, WatchedCircuits},
-    keyed::{KeyText, KeyTexts, partitions::Factory},
+    keyed::{KeyText, KeyTexts, Keyless, partitions::Factory},
     observe::{GateTally, KeyInstance},
     sync::stripe_count,
 };
@@ -54,7 +54,8 @@ where
     /// Returns `false` for a key that is not known here. Its circuit will be a new, closed one or
     /// the shared one, so a rejection would not be certain.
     fn is_open_at(&self, key: Option<&dyn Any>, moment: Instant) -> bool {
-        if self.parts.all_share_one() {
+        let is_keyless = key.is_some_and(<dyn Any>::is::<Keyless>);
+        if self.parts.all_share_one() || is_keyless && self.parts.keyless_share() {
             return self.parts.shared.handle().is_open_at(None, moment);
         }
         let key = key.and_then(<dyn Any>::downcast_ref::<K>);

@@ -18,6 +18,10 @@ where
     }
 }
 
+/// A marker in the place of a key: the key was looked for, and the request has none.
+#[derive(Debug)]
+pub(crate) struct Keyless;
+
 /// A finder of keys of one type, whatever the type of request.
 pub trait HasKey {
     /// The type of the keys.

@@ -67,6 +67,7 @@ pub use self::http::{
 };
 pub use builder::{ByKey, KeyIsSet, NotKeyed};
 pub(crate) use builder::{KeySettings, sealed};
+pub(crate) use find::Keyless;
 pub use find::{FindKey, HasKey, KeyFn, Missing};
 pub use subnet::Subnet;
 pub(crate) use texts::{KeyText, KeyTexts};

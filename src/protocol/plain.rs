@@ -125,6 +125,9 @@ where
 
     #[inline]
     fn settle<T: Settle>(&self, result: Result<Res, Err>, permit: T) -> Result<Res, BoxError> {
+        if !permit.reads_outcome() {
+            return result.map_err(Into::into);
+        }
         let outcome = self.classify(result.as_ref());
         settle_boxed(result, outcome, None, permit)
     }

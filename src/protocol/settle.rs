@@ -48,6 +48,13 @@ pub trait Settle {
         None
     }
 
+    /// Returns whether it uses the outcome. If not, a protocol need not classify the result: its
+    /// classifier may be user code, and a layer that holds no permit has called it. By default it
+    /// does.
+    fn reads_outcome(&self) -> bool {
+        true
+    }
+
     /// Returns whether it uses the upstream's hints. If not, a protocol need not read them: to look
     /// for fields costs more than the rest of a response. By default it does.
     fn reads_hints(&self) -> bool {
@@ -70,6 +77,10 @@ pub(crate) fn settle<T: Settle>(
 
 impl Settle for () {
     fn settle(self, _: Outcome, _: Option<Duration>) {}
+
+    fn reads_outcome(&self) -> bool {
+        false
+    }
 
     fn reads_hints(&self) -> bool {
         false

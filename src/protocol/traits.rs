@@ -201,6 +201,13 @@ pub trait Replay<Req> {
         let _ = (request, to);
     }
 
+    /// Returns whether a replayed request may be changed before it is sent, so that its key may be
+    /// another one. By default it is not changed.
+    #[inline]
+    fn may_change(&self) -> bool {
+        false
+    }
+
     /// Writes the remaining time into a request that is about to be sent. By default nothing is
     /// written.
     #[inline]

@@ -1,6 +1,7 @@
 //! The response future.
 
 use std::{
+    any::Any,
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -165,7 +166,11 @@ where
         let history = this.again.as_ref().map(|again| again.history());
         let own = this.purse.own();
         let plan = Plan::make(
-            (state, &*this.purse),
+            (
+                state,
+                &*this.purse,
+                key_of::<Req, _>(&*this.purse, this.protocol),
+            ),
             || this.origin.handle().config_of_call(),
             read,
             this.kept,
@@ -217,7 +222,8 @@ where
         let changing = |request: &mut _| protocol.changing(request, attempt);
         let change = |request: &mut _, to| protocol.change(request, to);
         let state = this.origin.handle().state();
-        let is_open = || state.is_open_at(this.purse.key(), clock::moment());
+        let key = key_of::<Req, _>(&*this.purse, protocol);
+        let is_open = || state.is_open_at(key, clock::moment());
         let lost = match ready!(again.poll_send(cx, (replay, keep), (changing, change), is_open)) {
             Ok((service, mut request)) => {
                 protocol.number(&mut request, attempt);
@@ -321,6 +327,11 @@ where
             }
         }
     }
+}
+
+/// Returns the key of the next attempt, if that is certain to be the key of the call.
+fn key_of<'a, Req, P: Replay<Req>>(purse: &'a impl Purse, protocol: &P) -> Option<&'a dyn Any> {
+    purse.key().filter(|_| !protocol.may_change())
 }
 
 impl<S, P, Req, B, O> fmt::Debug for ResponseFuture<S, P, Req, B, O>

@@ -1,6 +1,6 @@
 //! The decision whether, and when, another attempt follows a failed one.
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use tokio::time::Instant;
 
@@ -75,7 +75,7 @@ impl Plan {
     /// wait. Then: does the wait end before the deadline, will a circuit beneath still be open,
     /// does the budget pay.
     pub(super) fn make<T>(
-        (state, purse): (&State, &impl Purse),
+        (state, purse, key): (&State, &impl Purse, Option<&dyn Any>),
         config: impl FnOnce() -> RetryConfig,
         read: Reading,
         kept: &Result<Kept<T>, RetryEnd>,
@@ -101,7 +101,7 @@ impl Plan {
         if deadline.is_some_and(|deadline| at >= deadline) {
             return Err(RetryEnd::NotSent);
         }
-        if state.is_open_at(purse.key(), at) {
+        if state.is_open_at(key, at) {
             return Err(RetryEnd::NotSent);
         }
         let free = read.unsent && !history.free_ride;

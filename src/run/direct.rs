@@ -2,7 +2,7 @@
 
 use crate::{
     CarryDeadline, Classify, Deadline, Outcome, Rejected, Timeouts,
-    protocol::{Advice, Kept, Protocol, Replay, Sent, Settle},
+    protocol::{Advice, Kept, Protocol, Replay, Sent, Settle, settle},
     run::{Call, CallError},
 };
 
@@ -28,8 +28,7 @@ where
         match result {
             Ok(value) => self.0.classify(Ok(value)),
             Err(CallError::Inner(error)) => self.0.classify(Err(error)),
-            Err(CallError::Rejected(rejected)) if rejected.kind.is_local() => Outcome::Ignore,
-            Err(CallError::Rejected(_)) => Outcome::Failure,
+            Err(CallError::Rejected(rejected)) => rejected.outcome().unwrap_or(Outcome::Failure),
         }
     }
 }
@@ -47,7 +46,14 @@ where
         result: Result<T, CallError<E>>,
         permit: S,
     ) -> Result<T, CallError<E>> {
-        permit.settle(self.classify(result.as_ref()), None);
+        if permit.reads_outcome() {
+            let outcome = self.classify(result.as_ref());
+            let rejected = match &result {
+                Err(CallError::Rejected(rejected)) => Some(rejected),
+                _ => None,
+            };
+            settle(permit, rejected, (outcome, None));
+        }
         result
     }
 

@@ -208,6 +208,11 @@ impl<P: Replay<Req>, Req> Replay<Timed<Req>> for WithDeadline<P> {
     }
 
     #[inline]
+    fn may_change(&self) -> bool {
+        self.0.may_change()
+    }
+
+    #[inline]
     fn can_prove_unsent(&self) -> bool {
         self.0.can_prove_unsent()
     }

@@ -43,7 +43,7 @@ async fn a_slow_upstream_closes_its_circuit_again() {
             let calls = (0..seconds * 10).map(|call| {
                 let service = service.clone();
                 async move {
-                    sleep(Duration::from_millis(100) * call as u32).await;
+                    sleep(Duration::from_millis(100 * call)).await;
                     service.oneshot(()).await.is_ok()
                 }
             });

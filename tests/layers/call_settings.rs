@@ -12,21 +12,26 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header::AUTHORIZATION};
 use http_body_util::Empty;
 use tokio::time::sleep;
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 
 use tower_keep::{
-    CallSettings, Criticality, Deadline, Outcome, Rejected, RejectedKind, Timeouts,
+    CallSettings, ConfigError, Criticality, Deadline, Outcome, Rejected, RejectedKind, Timeouts,
+    bulkhead::BulkheadLayer,
+    circuit_breaker::CircuitBreakerLayer,
     hedge::HedgeLayer,
     protocol::{
-        Advice, Sent,
+        Advice, Plain, Sent,
         http::{Attempt, Client},
     },
     rate_limit::Rate,
     retry::{Backoff, RetryLayer},
     stack,
+    throttle::ThrottleLayer,
+    timeout::TimeoutLayer,
 };
 
 type Body = Empty<Bytes>;
+type Boxed = BoxCloneService<Request<Body>, Response<Body>, BoxError>;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -292,6 +297,51 @@ async fn a_classifier_may_capture() {
         (classify(404), classify(410)),
         (Outcome::Success, Outcome::Failure)
     );
+}
+
+/// Puts a layer around an upstream that answers.
+fn around<L>(layer: Result<L, ConfigError>) -> Boxed
+where
+    L: Layer<Boxed>,
+    L::Service: Service<Request<Body>, Response = Response<Body>, Error = BoxError, Future: Send>,
+    L::Service: Clone + Send + 'static,
+{
+    let upstream = service_fn(async |_| Ok(Response::new(Body::new())));
+    BoxCloneService::new(layer.unwrap().layer(BoxCloneService::new(upstream)))
+}
+
+/// Regression: a layer that reads a result, and holds nothing until its end, had it classified
+/// twice.
+#[tokio::test]
+async fn each_layer_has_a_result_classified_once() {
+    let times = Arc::new(AtomicUsize::new(0));
+    let (counted, plain_counted) = (times.clone(), times.clone());
+    let http = Client::new().clone_body().classify_response(move |_, _| {
+        counted.fetch_add(1, SeqCst);
+        None
+    });
+    let plain = Plain::classify(move |_: Result<&Response<Body>, &BoxError>| {
+        plain_counted.fetch_add(1, SeqCst);
+        Outcome::Success
+    });
+    let plain = plain.idempotent();
+    // A timeout with a name records how its calls end.
+    let timeout = || TimeoutLayer::builder(SECOND).name("classified");
+    let layers = [
+        around(CircuitBreakerLayer::builder().protocol(http).build()),
+        around(BulkheadLayer::builder(1).protocol(http).build()),
+        around(ThrottleLayer::builder().protocol(http).build()),
+        around(RetryLayer::builder().protocol(http).build()),
+        around(HedgeLayer::builder().protocol(http).build()),
+        around(timeout().protocol(http).build()),
+        around(RetryLayer::builder().protocol(plain.clone()).build()),
+        around(HedgeLayer::builder().protocol(plain.clone()).build()),
+        around(timeout().protocol(plain).build()),
+    ];
+    for (number, layer) in layers.into_iter().enumerate() {
+        layer.oneshot(to("http://host/")).await.unwrap();
+        assert_eq!(times.swap(0, SeqCst), 1, "layer {number}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

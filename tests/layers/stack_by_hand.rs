@@ -232,6 +232,7 @@ impl Settings {
             .open_for(ms(self.open_for))
             .growing_to(ms(self.open_for * 2))
             .probes(1)
+            .lease(ms(5000))
             .window(Duration::from_secs(10))
             .jitter(false)
     }

@@ -7,7 +7,7 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use tokio::time::{Instant, advance, sleep};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
@@ -174,4 +174,42 @@ async fn a_clients_stack_does_not_wait_for_an_open_circuit() {
             assert_eq!((retries, second.1), (1, Duration::ZERO), "{case}");
         }
     }
+}
+
+/// Regression: a request without a host uses the circuit that such requests share, and its retry
+/// did not know that. The caller got the circuit's rejection, after the wait.
+#[tokio::test(start_paused = true)]
+async fn the_circuit_of_calls_without_a_key_counts_too() {
+    let builder = stack::client().http().retry(retry);
+    let stack = builder.circuit_breaker(breaker).build().unwrap();
+    let service = stack.layer(unavailable());
+    let ask = || Request::get("/path").body(Empty::new()).unwrap();
+    let (answer, took) = call(&service, ask()).await;
+    assert_eq!(answer, Ok(StatusCode::SERVICE_UNAVAILABLE));
+    assert!(took <= ms(200), "{took:?}");
+    let state = stack.handle().circuit_breaker.shared().state();
+    assert_eq!(state, BreakerState::Open);
+}
+
+/// Regression: the open circuit of the first host ended a call whose next attempt goes to another.
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_stops_no_retry_elsewhere() {
+    let elsewhere =
+        |client: Client| client.before_retry(|head| head.uri = Uri::from_static("http://healthy/"));
+    let upstream = service_fn(async |request: Request<_>| {
+        let status = match request.uri().host() {
+            Some("healthy") => StatusCode::OK,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let response = Response::builder().status(status);
+        Ok::<_, io::Error>(response.body(Empty::<Bytes>::new()).unwrap())
+    });
+    let builder = stack::client().http().protocol(elsewhere).retry(retry);
+    let builder = builder.circuit_breaker(|builder| breaker(builder).consecutive_failures(1));
+    let stack = builder.build().unwrap();
+    let (answer, _) = call(&stack.layer(upstream), ask("down")).await;
+    assert_eq!(answer, Ok(StatusCode::OK));
+    let circuits = stack.handle().circuit_breaker;
+    let down = circuits.key(&"down".parse().unwrap()).unwrap();
+    assert_eq!(down.state(), BreakerState::Open);
 }

@@ -389,6 +389,33 @@ async fn a_total_timeout_gives_way_to_the_calls_own() {
     );
 }
 
+/// Regression: to layers around a function, a call ended by its caller's own time had failed.
+#[tokio::test(start_paused = true)]
+async fn impatient_callers_of_functions_open_nothing() {
+    let slow = || async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok::<_, DbError>(())
+    };
+    let circuit = CircuitBreakerLayer::builder().protocol(Plain::classify(DbOutcome));
+    let second = TimeoutLayer::builder(Duration::from_secs(1));
+    let layers = (circuit.build().unwrap(), second.build().unwrap());
+    let protocol = Plain::classify(DbOutcome).idempotent();
+    let stack = tower_keep::stack::client().plain(protocol).build().unwrap();
+    for _ in 0..40 {
+        let millisecond = Duration::from_millis(1);
+        let ends = [
+            layers.call().timeout(millisecond).run(slow).await,
+            stack.call().timeout(millisecond).run(slow).await,
+        ];
+        for end in ends {
+            assert_eq!(kind(end.unwrap_err()), RejectedKind::TimedOut);
+        }
+    }
+    let stacks = stack.handle().circuit_breaker.shared().state();
+    let states = [layers.0.handle().state(), stacks];
+    assert_eq!(states, [BreakerState::Closed; 2]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hedge_races_two_futures() {
     let hedge = HedgeLayer::builder()

@@ -113,6 +113,11 @@ where
         self.all_share
     }
 
+    /// Returns whether requests without a key use the shared gate.
+    pub(crate) fn keyless_share(&self) -> bool {
+        self.missing == Missing::Share
+    }
+
     /// Returns whether calls use the shared gate, or will.
     pub(crate) fn uses_shared(&self) -> bool {
         self.all_share || self.shared_is_used.load(Ordering::Relaxed)

@@ -269,6 +269,11 @@ where
     }
 
     #[inline]
+    fn may_change(&self) -> bool {
+        Replay::<Request<B>>::may_change(&self.http)
+    }
+
+    #[inline]
     fn tell_remaining(&self, request: &mut Self::Request) {
         self.refresh_deadline(request);
     }

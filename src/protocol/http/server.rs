@@ -227,6 +227,9 @@ impl<R: RejectionBody<B>, B, Err: 'static> Protocol<Response<B>, Err> for Server
         result: Result<Response<B>, Err>,
         permit: T,
     ) -> Result<Response<B>, Err> {
+        if !permit.reads_outcome() {
+            return result;
+        }
         let outcome = Classify::classify(self, result.as_ref());
         let hint = match (&result, outcome) {
             (Ok(response), Outcome::Failure | Outcome::Overload) => {

@@ -60,6 +60,11 @@ impl<K: KeepBody<B>, B> Replay<Request<B>> for Client<K> {
     }
 
     #[inline]
+    fn may_change(&self) -> bool {
+        self.changes_heads()
+    }
+
+    #[inline]
     fn tell_remaining(&self, request: &mut Self::Request) {
         self.tell_deadline(request);
     }

@@ -57,7 +57,10 @@ pub struct UntilBodyEnd<P> {
 }
 
 /// Records how another protocol settles a result, in place of a permit.
-pub struct Note<'a>(&'a Notes);
+pub struct Note<'a> {
+    notes: &'a Notes,
+    reads_outcome: bool,
+}
 
 /// The record of one result.
 #[derive(Default)]
@@ -130,7 +133,11 @@ where
         mut permit: T,
     ) -> Result<Self::Response<T>, Self::Error> {
         let notes = Notes::default();
-        let result = self.protocol.settle(result, Note(&notes));
+        let note = Note {
+            notes: &notes,
+            reads_outcome: permit.reads_outcome(),
+        };
+        let result = self.protocol.settle(result, note);
         if let Some(hint) = notes.hint.take() {
             permit.told(&hint);
         }
@@ -249,15 +256,21 @@ where
 
 impl Settle for Note<'_> {
     fn settle(self, outcome: Outcome, retry_after: Option<Duration>) {
-        self.0.end.set(Some(Noted::Settled(outcome, retry_after)));
+        self.notes
+            .end
+            .set(Some(Noted::Settled(outcome, retry_after)));
     }
 
     fn cut_short(self, late: bool) {
-        self.0.end.set(Some(Noted::CutShort(late)));
+        self.notes.end.set(Some(Noted::CutShort(late)));
+    }
+
+    fn reads_outcome(&self) -> bool {
+        self.reads_outcome
     }
 
     fn told(&mut self, hint: &Hint) {
-        self.0.hint.set(Some(hint.clone()));
+        self.notes.hint.set(Some(hint.clone()));
     }
 }
 

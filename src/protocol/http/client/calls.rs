@@ -160,6 +160,12 @@ impl<K> Client<K> {
         }
     }
 
+    /// Returns whether a closure may change the head of a replayed request.
+    #[inline]
+    pub(in crate::protocol) fn changes_heads(&self) -> bool {
+        self.before_retry.is_some() || self.changing.is_some()
+    }
+
     /// Lets the closure change a replayed request.
     pub(super) fn change_head<B>(&self, request: &mut Request<B>) {
         let Some(change) = self.before_retry else {

@@ -44,6 +44,7 @@ where
     ) -> Result<Response<B>, BoxError> {
         let mut result = result.map_err(Into::into);
         match &mut result {
+            Ok(response) if !permit.reads_outcome() => upgrade::guard(response),
             Ok(response) => {
                 let outcome = outcome_of(response, self.classifier);
                 let reads_hints = permit.reads_hints() && outcome != Outcome::Ignore;
