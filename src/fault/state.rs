@@ -201,6 +201,9 @@ impl State {
             false => &counts.would_inject,
         };
         count.fetch_add(1, Ordering::Relaxed);
+        if real {
+            trace::fault_injected((LAYER, self.name), self.faults[fault].name);
+        }
     }
 
     pub(super) fn mark(&self, fault: usize) -> Injected {

@@ -114,6 +114,7 @@
 //! | `retrying` | `DEBUG` | `attempt`, `wait`, `outcome`, `result` in words |
 //! | `passed over` | `DEBUG` | `backend` of a [list](crate::fallback::Spill), `reason` |
 //! | `faults started` | `WARN` | `reason`, `lasting`, `shadow` |
+//! | `fault injected` | `DEBUG` | `fault`, on the span of the call |
 //! | `faults ended` | `WARN` | `reason`, `because`, `injected` |
 //! | `advice: ..`, by [`log_advice`](Registry::log_advice) | `WARN` | `setting`, `now`, `better`, `alert` |
 //!

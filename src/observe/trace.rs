@@ -137,6 +137,15 @@ pub(crate) fn faults_started(
     tracing::warn!(target: TARGET, layer, name, reason, ?lasting, shadow, "faults started");
 }
 
+/// Reports a fault that is injected into a call, on the call's span.
+#[cfg(all(feature = "fault", feature = "tracing"))]
+pub(crate) fn fault_injected(
+    (layer, name): (&'static str, Option<&'static str>),
+    fault: &'static str,
+) {
+    tracing::debug!(target: TARGET, layer, name, fault, "fault injected");
+}
+
 /// Reports that no more faults are injected, and how many were since the layer was built.
 #[cfg(all(feature = "fault", feature = "tracing"))]
 pub(crate) fn faults_ended(
@@ -249,6 +258,9 @@ pub(crate) fn faults_started(
     _: bool,
 ) {
 }
+
+#[cfg(all(feature = "fault", not(feature = "tracing")))]
+pub(crate) fn fault_injected(_: (&'static str, Option<&'static str>), _: &'static str) {}
 
 #[cfg(all(feature = "fault", not(feature = "tracing")))]
 pub(crate) fn faults_ended(

@@ -132,8 +132,14 @@ async fn a_run_of_faults_is_one_event_at_each_end() {
     for _ in 0..3 {
         service.clone().oneshot(1).await.unwrap_err();
     }
-    let started = told.events("faults started");
-    assert_eq!(started.len(), 1);
+    let (injected, started): (Vec<_>, Vec<_>) = told
+        .all()
+        .into_iter()
+        .partition(|event| event["message"] == "fault injected");
+    assert_eq!((injected.len(), started.len()), (3, 1));
+    assert_eq!(injected[0]["name"], "payments");
+    assert_eq!(injected[0]["fault"], "error");
+    assert_eq!(started[0]["message"], "faults started");
     assert_eq!(started[0]["layer"], "fault");
     assert_eq!(started[0]["name"], "payments");
     assert_eq!(started[0]["reason"], "game day, 12 March");
