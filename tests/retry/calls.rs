@@ -6,13 +6,14 @@
 
 use std::{
     convert::Infallible,
+    future::{Ready, ready},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header::RETRY_AFTER};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 use tower_keep::{
@@ -306,6 +307,54 @@ async fn our_own_rejections_are_not_retried() {
     assert_eq!((now.rejected, now.not_retryable), (1, 0), "{now:?}");
     let totals = own.snapshot()[0].totals;
     assert_eq!((totals.ignored, totals.failure), (1, 0), "{totals:?}");
+}
+
+/// Each clone is ready after a tenth of a second. The first call of all fails.
+struct Warming {
+    came: Arc<AtomicUsize>,
+    ready: Pin<Box<Sleep>>,
+}
+
+impl Clone for Warming {
+    fn clone(&self) -> Self {
+        Self {
+            came: self.came.clone(),
+            ready: Box::pin(sleep(milliseconds(100))),
+        }
+    }
+}
+
+impl Service<u32> for Warming {
+    type Response = u32;
+    type Error = BoxError;
+    type Future = Ready<Result<u32, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.ready.as_mut().poll(cx).map(Ok)
+    }
+
+    fn call(&mut self, call: u32) -> Self::Future {
+        ready(match self.came.fetch_add(1, Ordering::Relaxed) {
+            0 => Err("as told".into()),
+            _ => Ok(call),
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_until_its_service_is_ready() {
+    let start = Instant::now();
+    let fixed = Backoff::new(milliseconds(10), milliseconds(10), Jitter::None).unwrap();
+    let layer = RetryLayer::builder().protocol(Plain::new().idempotent());
+    let layer = layer.backoff(fixed).build().unwrap();
+    let warming = Warming {
+        came: Arc::default(),
+        ready: Box::pin(sleep(Duration::ZERO)),
+    };
+    assert_eq!(layer.layer(warming.clone()).oneshot(7).await.unwrap(), 7);
+    assert_eq!(warming.came.load(Ordering::Relaxed), 2);
+    let took = start.elapsed().as_millis();
+    assert!((200..=203).contains(&took), "{took} ms");
 }
 
 #[tokio::test(start_paused = true)]
