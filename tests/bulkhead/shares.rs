@@ -204,3 +204,17 @@ async fn a_critical_call_that_comes_last_is_served_first() {
     // The first one did not have to wait.
     assert_eq!(*served.lock().unwrap(), [0, 4, 1, 3, 2]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_holds_as_many_as_it_is_told() {
+    let layer = BulkheadLayer::builder(1).max_wait(Duration::from_secs(60));
+    let layer = layer.max_waiting(200).build().unwrap();
+    let service = layer.layer(service_fn(async |_: u32| {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Ok::<_, Infallible>(())
+    }));
+    let answers = (0..250).map(|call| service.clone().oneshot(call));
+    let answers = futures::future::join_all(answers).await;
+    let admitted = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(admitted, 201);
+}

@@ -18,6 +18,8 @@ async fn a_limit_is_divided_by_the_number_of_members() {
         assert_eq!(admitted(layer, 100).await, 10);
     }
     sleep(ms(1000)).await;
+    assert_eq!(layers[0].handle().snapshot().available, 10);
+    sleep(ms(1)).await;
     // when two leave, the others' parts are twice as large.
     replicas.send(2).unwrap();
     assert_eq!(admitted(&layers[0], 100).await, 20);

@@ -330,6 +330,33 @@ async fn a_snapshot_has_the_hosts_that_fail_most() {
     let _: Arc<Registry> = registry;
 }
 
+/// Probes would soon have replaced it.
+#[tokio::test(start_paused = true)]
+async fn the_opening_stays_among_the_last_transitions() {
+    let registry = Registry::new();
+    let breaker = CircuitBreakerLayer::builder().protocol(Plain::new());
+    let breaker = breaker
+        .consecutive_failures(2)
+        .open_for(Duration::from_secs(1));
+    let layer = registry.with(|| breaker.name("search").build().unwrap());
+    let down = async |_: u32| Err::<u32, BoxError>("down".into());
+    let service = layer.layer(service_fn(down));
+    for _ in 0..40 {
+        let _ = service.clone().oneshot(1).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let instances = registry.snapshot();
+    let tower_keep::observe::State::CircuitBreaker(circuits) = &instances[0].state else {
+        panic!("{instances:?}");
+    };
+    let opened = circuits.recent[0].transition;
+    assert_eq!(
+        (opened.from.as_str(), opened.to.as_str()),
+        ("closed", "open")
+    );
+    assert!(circuits.recent.len() <= 3, "{:?}", circuits.recent);
+}
+
 /// The host is told by the stack's handle, whichever part rejected.
 #[tokio::test(start_paused = true)]
 async fn the_stack_tells_which_host_rejected() {

@@ -269,6 +269,8 @@ async fn an_outage_is_two_warnings() {
     let threshold = "failure_rate 0.5 of at least 2 calls";
     let expected = ["acme", "failure_rate", "2", "2", threshold, "1s"];
     assert_eq!(of(warnings[0], opened), expected);
+    let tells_dropped = |event: &Fields| event.contains_key("dropped");
+    assert!(tells_dropped(warnings[0]) && !tells_dropped(warnings[1]));
     let closed = ["message", "key", "from", "to", "outage", "rejected"];
     let (outage, rejected) = ("61s", rejected.to_string());
     let expected = [

@@ -309,6 +309,24 @@ async fn our_own_rejections_are_not_retried() {
     assert_eq!((totals.ignored, totals.failure), (1, 0), "{totals:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_wait_begins_that_ends_with_the_deadline() {
+    let fixed = Backoff::new(milliseconds(100), milliseconds(100), Jitter::None).unwrap();
+    let layer = client().backoff(fixed).build().unwrap();
+    let reset = service_fn(async |_: Request<keep_http::ReplayBody<Full<Bytes>>>| {
+        Err::<Answer, _>(io::Error::from(io::ErrorKind::ConnectionReset))
+    });
+    for (left, waited) in [(100, 0), (101, 100)] {
+        let start = Instant::now();
+        let mut get = request(Method::GET);
+        get.extensions_mut()
+            .insert(Deadline::after(milliseconds(left)));
+        layer.layer(reset).oneshot(get).await.unwrap_err();
+        let waited = waited..waited + 2;
+        assert!(waited.contains(&start.elapsed().as_millis()), "{left}");
+    }
+}
+
 /// Each clone is ready after a tenth of a second. The first call of all fails.
 struct Warming {
     came: Arc<AtomicUsize>,

@@ -244,6 +244,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_bucket_may_be_a_little_ahead() {
+        let since = |tick, of_bucket: u64| ticks_since(tick, of_bucket << COUNT_BITS);
+        assert_eq!([since(9, 5), since(5, 5), since(5, 9)], [4, 0, -4]);
+        // Ticks wrap.
+        assert_eq!([since(1, u32::MAX.into()), since(u32::MAX, 1)], [2, -2]);
+    }
+
+    #[test]
     fn a_call_in_flight_for_long_is_slow_until_it_ends() {
         let ages = Ages::new(400, 2);
         ages.enter(0, 0, || true, 50);
