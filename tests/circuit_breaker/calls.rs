@@ -457,6 +457,23 @@ async fn under_backpressure_a_reservation_is_given_back() {
     assert!(is_ready(&mut withheld));
 }
 
+/// As above, where calls fail fast: callers that are told to call must hold nothing.
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_gives_its_reservation_back() {
+    let one_place = GlobalConcurrencyLimitLayer::new(1);
+    let layers = [(); 2].map(|()| builder().build().unwrap());
+    let [mut rejecting, mut other] =
+        [&layers[0], &layers[1]].map(|l| l.layer(one_place.layer(Peer)));
+    let is_ready = |service: &mut _| {
+        let mut cx = Context::from_waker(noop_waker_ref());
+        Service::<Deed>::poll_ready(service, &mut cx).is_ready()
+    };
+    assert!(is_ready(&mut rejecting) && !is_ready(&mut other));
+    layers[0].handle().force_open();
+    // Ready to reject.
+    assert!(is_ready(&mut rejecting) && is_ready(&mut other));
+}
+
 /// If all callers wait, none calls, and so no call could notice that the lease is over.
 #[tokio::test(start_paused = true)]
 async fn under_backpressure_a_hung_probe_blocks_no_waiter() {
