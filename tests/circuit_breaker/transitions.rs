@@ -164,3 +164,38 @@ fn a_subscriber_that_hangs_holds_no_transition_up() {
         drop(release);
     });
 }
+
+/// Looks at the circuit when it is dropped.
+struct Nosy(CircuitBreakerHandle);
+
+impl Wake for Nosy {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        let _ = self.0.transitions();
+    }
+}
+
+#[test]
+fn a_waker_that_looks_at_its_circuit_may_be_dropped() {
+    let (done, is_done) = channel();
+    thread::spawn(move || {
+        let handle = circuit();
+        let mut transitions = handle.transitions();
+        for waker in [
+            Waker::from(Arc::new(Nosy(handle.clone()))),
+            Waker::noop().clone(),
+        ] {
+            let mut next = pin!(transitions.next());
+            assert!(
+                next.as_mut()
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
+        }
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(60)).unwrap();
+}

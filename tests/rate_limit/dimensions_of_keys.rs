@@ -145,6 +145,21 @@ async fn keys_past_the_bound_are_settled_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_owes_nothing_makes_room() {
+    let limit = RateLimitLayer::dimensions(tokens(1, 100))
+        .cost(cost)
+        .keyed_by(tenant)
+        .max_keys(1)
+        .build()
+        .unwrap();
+    let (service, handle) = (limit.layer(service_fn(model)), limit.handle());
+    ask(&service, (0, 100)).await.unwrap();
+    sleep(200 * SECOND).await;
+    ask(&service, (1, 100)).await.unwrap();
+    assert!(handle.key(&0).is_none() && handle.key(&1).is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_total_can_be_reset_and_changed() {
     let limit = RateLimitLayer::dimensions(tokens(10, 100))
         .cost(cost)
