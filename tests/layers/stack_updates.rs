@@ -93,6 +93,17 @@ fn hooked(hook: &Hook) -> Hooked {
     Hooked(bucket, hook.clone())
 }
 
+/// By default a reset gives back as much as a limit takes.
+#[test]
+fn a_limit_of_ones_own_can_be_reset() {
+    let layer = RateLimitLayer::with(hooked(&Hook::default()));
+    let handle = layer.build().unwrap().handle();
+    handle.charge(100);
+    assert_eq!(handle.snapshot().available, 0);
+    handle.reset();
+    assert_eq!(handle.snapshot().available, 10);
+}
+
 /// Its update waits for another thread that updates the stack as well.
 #[test]
 fn a_limit_may_wait_for_another_update() {
