@@ -184,10 +184,9 @@ fn a_waker_that_looks_at_its_circuit_may_be_dropped() {
     thread::spawn(move || {
         let handle = circuit();
         let mut transitions = handle.transitions();
-        for waker in [
-            Waker::from(Arc::new(Nosy(handle.clone()))),
-            Waker::noop().clone(),
-        ] {
+        let nosy = || Waker::from(Arc::new(Nosy(handle.clone())));
+        // Replaced by another one, and left behind.
+        for waker in [nosy(), Waker::noop().clone(), nosy()] {
             let mut next = pin!(transitions.next());
             assert!(
                 next.as_mut()
@@ -195,6 +194,7 @@ fn a_waker_that_looks_at_its_circuit_may_be_dropped() {
                     .is_pending()
             );
         }
+        drop(transitions);
         done.send(()).unwrap();
     });
     is_done.recv_timeout(Duration::from_secs(60)).unwrap();
