@@ -165,7 +165,8 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     }
 
     /// Sets how long all the probes may be in flight before the circuit opens again: longer than
-    /// the slowest good answer takes. Default: the open time, in a stack 5 s.
+    /// the slowest good answer takes. Default: the open time. In a stack 5 s, or the attempt's
+    /// timeout if that is longer.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.values.config.lease = Some(lease);
         self
@@ -198,6 +199,13 @@ impl<K, P> CircuitBreakerBuilder<K, P> {
     pub(crate) fn backpressure_or(&mut self, backpressure: bool) -> bool {
         let settings = &mut self.values.settings;
         *settings.backpressure.get_or_insert(backpressure)
+    }
+
+    /// Changes the config, for what depends on other parts of a stack.
+    #[cfg(feature = "http")]
+    pub(crate) fn with_config(mut self, change: impl FnOnce(&mut BreakerConfig)) -> Self {
+        change(&mut self.values.config);
+        self
     }
 
     /// If `false`, lets everything through, with the same type, and counts nothing. Default `true`.

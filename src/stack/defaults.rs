@@ -32,17 +32,29 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// call once a second, three probes each would be most of the load. Few calls: such clients need
 /// ten seconds for ten calls.
 ///
-/// A probe has half of the window, and not just the open time: that is the longest attempt that
-/// the window allows. With less, an upstream that takes longer would never close its circuit.
+/// A probe has [5 s](LEASE), and not just the open time. With less than the time of an answer, an
+/// upstream would never close its circuit.
 pub(crate) fn circuit_breaker_config() -> BreakerConfig {
     BreakerConfig {
         open_for: Duration::from_millis(500),
         growing: true,
         max_open: Some(Duration::from_secs(1)),
         probes: 1,
-        lease: Some(Duration::from_secs(5)),
+        lease: Some(LEASE),
         min_calls: 8,
         consecutive_failures: Some(10),
         ..BreakerConfig::default()
     }
 }
+
+/// Lets a probe take as long as an attempt may, if that is known. A `lease` that was set stays.
+pub(crate) fn allow_slow_probes(config: &mut BreakerConfig, attempt: Option<Duration>) {
+    if let (Some(LEASE), Some(attempt)) = (config.lease, attempt) {
+        config.lease = Some(attempt.clamp(LEASE, LONGEST_LEASE));
+    }
+}
+
+/// The time of a probe. Half of the window: the longest attempt that the window allows.
+const LEASE: Duration = Duration::from_secs(5);
+/// The longest that a circuit accepts.
+const LONGEST_LEASE: Duration = Duration::from_secs(30 * 24 * 3600);

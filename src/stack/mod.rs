@@ -45,8 +45,8 @@
 //!
 //! All other settings have defaults that recover. A client's circuits open at half failures of at
 //! least 8 calls in 10 s, or at 10 failures in a row. They stay open for half a second to one, and
-//! one probe, which has 5 s, closes them. The [decisions](crate::guide::decisions) explain why not
-//! longer.
+//! one probe closes them, which has 5 s or as long as an attempt. The
+//! [decisions](crate::guide::decisions) explain why not longer.
 //!
 //! **Parts.** Each part can be changed by its own builder, or left out. A
 //! [hedge](ClientBuilder::hedge), a [throttle](ClientBuilder::throttle), a

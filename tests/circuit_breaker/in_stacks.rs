@@ -14,6 +14,30 @@ use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_keep::{circuit_breaker::BreakerState, protocol::Plain, stack};
 
+#[test]
+fn a_probe_has_as_long_as_an_attempt() {
+    let seconds = Duration::from_secs;
+    let lease = |attempt: Option<u64>, lease: Option<u64>| {
+        let builder = stack::client().plain(Plain::new());
+        let builder = match attempt {
+            Some(attempt) => builder.attempt_timeout(seconds(attempt)),
+            None => builder.without_attempt_timeout(),
+        };
+        let builder = builder
+            .total_timeout(seconds(60))
+            .circuit_breaker(|breaker| match lease {
+                Some(lease) => breaker.window(seconds(60)).lease(seconds(lease)),
+                None => breaker.window(seconds(60)),
+            });
+        let handle = builder.build().unwrap().handle();
+        handle.circuit_breaker.shared().config().lease.unwrap()
+    };
+    assert_eq!(lease(Some(3), None), seconds(5));
+    assert_eq!(lease(Some(20), None), seconds(20));
+    assert_eq!(lease(None, None), seconds(60));
+    assert_eq!(lease(Some(20), Some(10)), seconds(10));
+}
+
 /// Regression: a probe had as long as the circuit stays open, half a second. An upstream that takes
 /// longer, as it always had, never closed its circuit again while it was called.
 #[tokio::test(start_paused = true)]

@@ -429,6 +429,33 @@ fn a_files_short_total_needs_no_other_setting() {
     assert!(stack.build().is_err());
 }
 
+/// A probe may take as long as an attempt, whichever is changed.
+#[test]
+fn a_files_long_attempt_needs_no_other_lease() {
+    let of = |attempt| {
+        format!(
+            "attempt_timeout = '{attempt}s'\ntotal_timeout = '60s'\ncircuit_breaker = {{ window = '60s' }}"
+        )
+    };
+    let (handle, mut reload) = client(&of(20));
+    let lease = || {
+        handle
+            .circuit_breaker
+            .shared()
+            .config()
+            .lease
+            .unwrap()
+            .as_secs()
+    };
+    assert_eq!(lease(), 20);
+    changed(&mut reload, &of(30));
+    assert_eq!(lease(), 30);
+    changed(&mut reload, &of(3));
+    assert_eq!(lease(), 5);
+    changed(&mut reload, &of(3).replace(" }", ", lease = '9s' }"));
+    assert_eq!(lease(), 9);
+}
+
 #[test]
 fn calls_have_settings_by_host() {
     let calls = "['api.example']\ncost = 5\nattempts = 1\n['localhost:8080']\ntotal_timeout = '9s'";

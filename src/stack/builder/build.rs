@@ -15,7 +15,7 @@ use crate::{
         ClientStack,
         check::{Times, fits_all_hosts},
         client::Known,
-        defaults::attempt_within,
+        defaults::{allow_slow_probes, attempt_within},
         handle::Enabled,
         parts::{Beside, ClientBulkheadPart, FallbackPart, LimitPart, named},
         resend::{Resend, Resending},
@@ -112,7 +112,9 @@ where
         let calls = calls.or_half_of(rate.rate.zip(times.attempt), rate.burst());
         let host = W::default();
         let has_backpressure = breaker.builder.backpressure_or(is_balanced) && breaker.enabled;
+        let longest = times.attempt.or(times.total);
         let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
+            .with_config(|config| allow_slow_probes(config, longest))
             .enabled(breaker.enabled)
             .key_settings(KeySettings {
                 all_share: one_peer,
