@@ -309,6 +309,14 @@ async fn our_own_rejections_are_not_retried() {
     assert_eq!((totals.ignored, totals.failure), (1, 0), "{totals:?}");
 }
 
+#[test]
+fn a_layer_tells_whether_it_has_a_hook() {
+    let told = |layer: &RetryLayer<keep_http::Client>| format!("{layer:?}");
+    let (without, with) = (client(), client().on_retry(|_| {}));
+    let [without, with] = [without, with].map(|builder| builder.build().unwrap());
+    assert!(told(&without).contains("nothing") && told(&with).contains("a closure"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_wait_begins_that_ends_with_the_deadline() {
     let fixed = Backoff::new(milliseconds(100), milliseconds(100), Jitter::None).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
+use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_keep::{
     protocol::Plain,
     rate_limit::Rate,
@@ -22,6 +23,23 @@ pub(crate) fn read<S: DeserializeOwned>(text: &str) -> Result<S, ReadError> {
 
 pub(crate) fn client(text: &str) -> ClientSettings {
     read(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_file_says_what_happens_to_further_keys() {
+    for (overflow, is_answered) in [("shared", true), ("reject", false)] {
+        let text = format!("max_keys = 1\noverflow = '{overflow}'");
+        let settings: CircuitBreakerSettings = read(&text).unwrap();
+        let breaker = settings.builder().protocol(Plain::new());
+        let layer = breaker.keyed_by(|key: &u8| Some(*key)).build().unwrap();
+        let service = layer.layer(service_fn(async |key: u8| match key {
+            0 => Err(BoxError::from("down")),
+            _ => Ok(key),
+        }));
+        // A failure keeps its place.
+        service.clone().oneshot(0).await.unwrap_err();
+        assert_eq!(service.oneshot(1).await.is_ok(), is_answered, "{overflow}");
+    }
 }
 
 /// The defaults of each are a file beside this one. Where a default changes, it is changed there as
