@@ -143,7 +143,7 @@ async fn a_cost_that_a_later_limit_never_admits_is_told() {
         let first = RateLimitLayer::builder(Rate::per_second(1)).burst(5);
         let first = first.max_wait(max_wait).cost(cost).gate().unwrap();
         let second = RateLimitLayer::builder(Rate::per_second(1)).burst(2);
-        let second = second.cost(cost).gate().unwrap();
+        let second = second.cost(cost).name("second").gate().unwrap();
         let calls = over_good(GateLayer::new((first, second)).protocol(Plain::new()));
         for _ in 0..2 {
             ask(&calls, (0, 2)).await.unwrap();
@@ -156,6 +156,9 @@ async fn a_cost_that_a_later_limit_never_admits_is_told() {
         );
         let emptied = ask(&calls, (0, 1)).await;
         emptied.unwrap();
+        // It is the rejection of the limit that never admits it.
+        let error = calls.clone().oneshot((0, 5)).await.unwrap_err();
+        assert_eq!(Rejected::find(&*error).unwrap().name, Some("second"));
         let start = Instant::now();
         for _ in 0..3 {
             assert_eq!(

@@ -95,15 +95,10 @@ impl<A: Gate, B: Gate> Chain<A, B> {
         B: Admit<Req>,
     {
         let held = HeldTicket::new(&self.first, ticket, now);
-        if wait_of(&self.second, inquiry.of(|asked| &mut asked.1), now).is_some() {
-            return Admission::Queued(ChainTicket::First(held.take()));
-        }
-        let second = inquiry.of(|asked| &mut asked.1);
-        match self.second.admit(second, now) {
-            Admission::Rejected(rejected) => return Admission::Rejected(rejected),
-            // Changed meanwhile: it may admit the call.
-            Admission::Granted(pass) => self.second.give_back(pass, Unsent::Abandoned, now),
-            Admission::Queued(ticket) => self.second.leave(ticket, now),
+        if wait_of(&self.second, inquiry.of(|asked| &mut asked.1), now).is_none() {
+            if let Some(rejected) = refusal(&self.second, inquiry.of(|asked| &mut asked.1), now) {
+                return Admission::Rejected(rejected);
+            }
         }
         Admission::Queued(ChainTicket::First(held.take()))
     }
@@ -132,19 +127,33 @@ fn wait_of<G: Admit<Req>, Req>(
     longest
 }
 
+/// Returns the rejection of a gate that never admits the call. `None` if it has changed meanwhile
+/// and may admit it.
+#[cold]
+fn refusal<G: Admit<Req>, Req>(
+    gate: &G,
+    inquiry: Inquiry<'_, Req, G::Asked>,
+    now: &Now,
+) -> Option<Box<Rejected>> {
+    match gate.admit(inquiry, now) {
+        Admission::Rejected(rejected) => return Some(rejected),
+        Admission::Granted(pass) => gate.give_back(pass, Unsent::Abandoned, now),
+        Admission::Queued(ticket) => gate.leave(ticket, now),
+    }
+    None
+}
+
 /// Raises the `retry_after` of a rejection to what another gate needs too. A call that the other
-/// gate never admits need not come back.
+/// gate never admits need not come back: the rejection is that gate's then.
 fn lengthen<G: Admit<Req>, Req>(
     mut rejected: Box<Rejected>,
     other: &G,
-    inquiry: Inquiry<'_, Req, G::Asked>,
+    mut inquiry: Inquiry<'_, Req, G::Asked>,
     now: &Now,
 ) -> Box<Rejected> {
     if rejected.kind == RejectedKind::RateLimited {
-        let Some(wait) = wait_of(other, inquiry, now) else {
-            rejected.kind = RejectedKind::CostTooHigh;
-            (rejected.retry_after, rejected.dimension) = (None, None);
-            return rejected;
+        let Some(wait) = wait_of(other, inquiry.of(|asked| asked), now) else {
+            return refusal(other, inquiry, now).unwrap_or(rejected);
         };
         rejected.retry_after = rejected.retry_after.map(|own| own.max(wait));
     }
