@@ -7,7 +7,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::{
     Changed, ConfigError,
     bulkhead::BulkheadBuilder,
-    circuit_breaker::BreakerConfig,
     hedge::{HedgeConfig, HedgeHandle},
     keyed::{HasKey, Host},
     rate_limit::RateLimitBuilder,
@@ -25,7 +24,7 @@ use crate::{
     },
     stack::{
         Changes, ClientBuilder, ClientHandle, NoFallback, Own, Parts, Resend, Retrying, Untried,
-        defaults::{ATTEMPT, TOTAL, allow_slow_probes},
+        defaults::{ATTEMPT, TOTAL},
     },
 };
 
@@ -281,11 +280,9 @@ impl ClientSettings {
                 changes = changes.throttle(config);
             }
         }
-        // Checks what a running circuit cannot change.
-        self.circuit_breaker.config_from(&before.circuit_breaker)?;
-        let circuit = self.breaker_config();
-        if circuit != before.breaker_config() {
-            changes = changes.circuit_breaker(circuit);
+        let circuit = &before.circuit_breaker;
+        if let Some(config) = self.circuit_breaker.config_from(circuit)? {
+            changes = changes.circuit_breaker(config);
         }
         let rates = (before.rate, before.burst, &before.rate_limit);
         let LimitMove { on, quota, manners } =
@@ -300,17 +297,6 @@ impl ClientSettings {
             changes = changes.max_in_flight(calls);
         }
         Ok(changes)
-    }
-
-    /// Returns the circuits' settings. As in `build`, a probe may take as long as an attempt.
-    fn breaker_config(&self) -> BreakerConfig {
-        let mut config = self.circuit_breaker.config();
-        let [attempt, total] = [self.attempt_timeout, self.total_timeout].map(|time| time.on());
-        allow_slow_probes(
-            &mut config,
-            attempt.or(total).map(|HumanDuration(time)| time),
-        );
-        config
     }
 
     /// Returns the retries' settings. As in `build`, the default of `max_retry_after` follows the

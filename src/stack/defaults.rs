@@ -47,10 +47,18 @@ pub(crate) fn circuit_breaker_config() -> BreakerConfig {
     }
 }
 
-/// Lets a probe take as long as an attempt may, if that is known. A `lease` that was set stays.
-pub(crate) fn allow_slow_probes(config: &mut BreakerConfig, attempt: Option<Duration>) {
-    if let (Some(LEASE), Some(attempt)) = (config.lease, attempt) {
-        config.lease = Some(attempt.clamp(LEASE, LONGEST_LEASE));
+/// Lets a probe take as long as an attempt may. A `lease` that was set stays: it is neither the
+/// default nor what it was to an attempt of `before`.
+pub(super) fn allow_slow_probes(
+    config: &mut BreakerConfig,
+    [before, attempt]: [Option<Duration>; 2],
+) {
+    let lease_for = |attempt: Option<Duration>| {
+        let attempt = attempt.unwrap_or(LEASE);
+        Some(attempt.clamp(LEASE, LONGEST_LEASE))
+    };
+    if [Some(LEASE), lease_for(before)].contains(&config.lease) {
+        config.lease = lease_for(attempt);
     }
 }
 

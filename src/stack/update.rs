@@ -6,12 +6,12 @@ use super::{
     Changes, ClientHandle, ServerHandle,
     changing::{ChangesLimit, ChangesRate, RateChange},
     check::{Times, fits_all_hosts},
-    defaults::attempt_within,
+    defaults::{allow_slow_probes, attempt_within},
     handle::Enabled,
 };
 use crate::{
     Changed, ConfigError,
-    algorithm::Window,
+    algorithm::{BreakerConfig, Window},
     hedge::{HedgeConfig, HedgeHandle},
     throttle::KeyedThrottleHandle,
 };
@@ -26,6 +26,7 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
     /// cannot be added. Nothing changes then.
     pub fn update(&self, mut changes: Changes) -> Result<Changed, ConfigError> {
         changes.attempt_timeout = changes.attempt_timeout.or(self.attempt_with(&changes));
+        changes.circuit_breaker = self.circuit_with(&changes);
         let check = |changes: &Changes| self.check(changes);
         self.updating.check(&changes, check)?;
         let limit = (&self.limit, self.name);
@@ -113,6 +114,33 @@ impl<L: ChangesRate, B: ChangesLimit> ClientHandle<L, B> {
         );
         // Only if it differs: another update may be about to set it.
         (now == attempt_within(before) && now != next).then_some(next)
+    }
+
+    /// Returns the circuits' settings, if they change. A probe may take as long as an attempt then,
+    /// as in `build`.
+    fn circuit_with(&self, changes: &Changes) -> Option<BreakerConfig> {
+        let Enabled {
+            total,
+            attempt,
+            breaker,
+            ..
+        } = self.enabled;
+        let timeouts = [
+            (attempt, &self.attempt_timeout, changes.attempt_timeout),
+            (total, &self.total_timeout, changes.total_timeout),
+        ];
+        let timeouts = timeouts.into_iter().find(|(is_on, ..)| *is_on);
+        let before = timeouts.map(|(_, handle, _)| handle.snapshot().duration);
+        let after = timeouts.and_then(|(.., change)| change).or(before);
+        let now = self.circuit_breaker.shared().config();
+        let mut config = changes.circuit_breaker.unwrap_or(now);
+        allow_slow_probes(&mut config, [before, after]);
+        // Only if it differs: another update may be about to change it.
+        let follows = breaker && config != now;
+        changes
+            .circuit_breaker
+            .map(|_| config)
+            .or(follows.then_some(config))
     }
 
     fn check_limit(&self, calls: usize) -> Result<(), ConfigError> {

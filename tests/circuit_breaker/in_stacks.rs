@@ -12,7 +12,11 @@ use std::{
 use futures::future::join_all;
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_keep::{circuit_breaker::BreakerState, protocol::Plain, stack};
+use tower_keep::{
+    circuit_breaker::BreakerState,
+    protocol::Plain,
+    stack::{self, Changes},
+};
 
 #[test]
 fn a_probe_has_as_long_as_an_attempt() {
@@ -36,6 +40,28 @@ fn a_probe_has_as_long_as_an_attempt() {
     assert_eq!(lease(Some(20), None), seconds(20));
     assert_eq!(lease(None, None), seconds(60));
     assert_eq!(lease(Some(20), Some(10)), seconds(10));
+}
+
+#[test]
+fn a_probes_time_follows_while_a_stack_runs() {
+    let seconds = Duration::from_secs;
+    for set in [None, Some(seconds(9))] {
+        let builder = stack::client().plain(Plain::new());
+        let builder = builder.circuit_breaker(|breaker| {
+            let breaker = breaker.window(seconds(60));
+            match set {
+                Some(lease) => breaker.lease(lease),
+                None => breaker,
+            }
+        });
+        let handle = builder.total_timeout(seconds(60)).build().unwrap().handle();
+        let lease = || handle.circuit_breaker.shared().config().lease.unwrap();
+        for (attempt, expected) in [(20, 20), (30, 30), (4, 5)] {
+            let changes = Changes::new().attempt_timeout(seconds(attempt));
+            handle.update(changes).unwrap();
+            assert_eq!(lease(), set.unwrap_or(seconds(expected)), "{attempt}");
+        }
+    }
 }
 
 /// Regression: a probe had as long as the circuit stays open, half a second. An upstream that takes

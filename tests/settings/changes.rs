@@ -454,6 +454,10 @@ fn a_files_long_attempt_needs_no_other_lease() {
     assert_eq!(lease(), 5);
     changed(&mut reload, &of(3).replace(" }", ", lease = '9s' }"));
     assert_eq!(lease(), 9);
+    changed(&mut reload, &of(30).replace(" }", ", lease = '9s' }"));
+    assert_eq!(lease(), 9, "it was set");
+    changed(&mut reload, &of(30));
+    assert_eq!(lease(), 30);
 }
 
 #[test]

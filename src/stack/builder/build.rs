@@ -114,7 +114,7 @@ where
         let has_backpressure = breaker.builder.backpressure_or(is_balanced) && breaker.enabled;
         let longest = times.attempt.or(times.total);
         let breaker = named(breaker.builder, name, CircuitBreakerBuilder::name)
-            .with_config(|config| allow_slow_probes(config, longest))
+            .with_config(|config| allow_slow_probes(config, [None, longest]))
             .enabled(breaker.enabled)
             .key_settings(KeySettings {
                 all_share: one_peer,
