@@ -98,7 +98,9 @@ impl Plan {
         let (backoff, delay) = delay(&config, history, retryable.hint).ok_or(RetryEnd::NotSent)?;
         let deadline = deadline(&kept.snapshot).map(Deadline::moment);
         let at = clock::later(clock::moment(), delay);
-        if deadline.is_some_and(|deadline| at >= deadline) {
+        // A timer may be late by a millisecond, and nothing is sent at the deadline.
+        let latest = clock::later(at, Duration::from_millis(1));
+        if deadline.is_some_and(|deadline| latest >= deadline) {
             return Err(RetryEnd::NotSent);
         }
         if state.is_open_at(key, at) {

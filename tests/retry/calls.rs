@@ -324,7 +324,7 @@ async fn no_wait_begins_that_ends_with_the_deadline() {
     let reset = service_fn(async |_: Request<keep_http::ReplayBody<Full<Bytes>>>| {
         Err::<Answer, _>(io::Error::from(io::ErrorKind::ConnectionReset))
     });
-    for (left, waited) in [(100, 0), (101, 100)] {
+    for (left, waited) in [(100, 0), (101, 0), (102, 100)] {
         let start = Instant::now();
         let mut get = request(Method::GET);
         get.extensions_mut()
